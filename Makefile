@@ -1,0 +1,18 @@
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PYTHON ?= python3
+BIN := .venv/bin
+PACKAGES := libs/common apps/resize apps/detect apps/filter apps/orchestrator apps/cli
+STAMP := .venv/.imageflow-setup
+
+.PHONY: help setup
+help: ## Show the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: $(STAMP) ## Make .venv with everything in it; a no-op when nothing changed
+
+$(STAMP): constraints.txt requirements-dev.txt $(addsuffix /pyproject.toml,$(PACKAGES))
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -r requirements-dev.txt \
+	  $(foreach package,$(PACKAGES),-e ./$(package)) --config-settings editable_mode=compat
+	touch $@
