@@ -16,3 +16,7 @@ $(STAMP): constraints.txt requirements-dev.txt $(addsuffix /pyproject.toml,$(PAC
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -r requirements-dev.txt \
 	  $(foreach package,$(PACKAGES),-e ./$(package)) --config-settings editable_mode=compat
 	touch $@
+
+.PHONY: protos
+protos: setup ## Regenerate libs/common/imageflow from protos/
+	$(BIN)/python protos/generate.py

@@ -1,0 +1,1 @@
+"""Generated from protos/imageflow/v1 by `make protos`."""

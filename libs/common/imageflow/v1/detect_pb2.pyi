@@ -1,0 +1,94 @@
+from imageflow.v1 import component_pb2 as _component_pb2
+from imageflow.v1 import image_pb2 as _image_pb2
+from imageflow.v1 import parameter_pb2 as _parameter_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class DetectServiceProcessRequest(_message.Message):
+    __slots__ = ("context", "inputs", "parameters", "output", "payload")
+    CONTEXT_FIELD_NUMBER: _ClassVar[int]
+    INPUTS_FIELD_NUMBER: _ClassVar[int]
+    PARAMETERS_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_FIELD_NUMBER: _ClassVar[int]
+    PAYLOAD_FIELD_NUMBER: _ClassVar[int]
+    context: _component_pb2.StepContext
+    inputs: _containers.RepeatedCompositeFieldContainer[_image_pb2.Image]
+    parameters: DetectParameters
+    output: _component_pb2.OutputOptions
+    payload: bytes
+    def __init__(self, context: _Optional[_Union[_component_pb2.StepContext, _Mapping]] = ..., inputs: _Optional[_Iterable[_Union[_image_pb2.Image, _Mapping]]] = ..., parameters: _Optional[_Union[DetectParameters, _Mapping]] = ..., output: _Optional[_Union[_component_pb2.OutputOptions, _Mapping]] = ..., payload: _Optional[bytes] = ...) -> None: ...
+
+class DetectServiceProcessResponse(_message.Message):
+    __slots__ = ("result", "image", "metadata", "payload")
+    RESULT_FIELD_NUMBER: _ClassVar[int]
+    IMAGE_FIELD_NUMBER: _ClassVar[int]
+    METADATA_FIELD_NUMBER: _ClassVar[int]
+    PAYLOAD_FIELD_NUMBER: _ClassVar[int]
+    result: _component_pb2.StepResult
+    image: _image_pb2.Image
+    metadata: DetectMetadata
+    payload: bytes
+    def __init__(self, result: _Optional[_Union[_component_pb2.StepResult, _Mapping]] = ..., image: _Optional[_Union[_image_pb2.Image, _Mapping]] = ..., metadata: _Optional[_Union[DetectMetadata, _Mapping]] = ..., payload: _Optional[bytes] = ...) -> None: ...
+
+class DetectParameters(_message.Message):
+    __slots__ = ("model_name", "model_version", "confidence_threshold", "nms_threshold", "max_detections", "classes", "annotate")
+    MODEL_NAME_FIELD_NUMBER: _ClassVar[int]
+    MODEL_VERSION_FIELD_NUMBER: _ClassVar[int]
+    CONFIDENCE_THRESHOLD_FIELD_NUMBER: _ClassVar[int]
+    NMS_THRESHOLD_FIELD_NUMBER: _ClassVar[int]
+    MAX_DETECTIONS_FIELD_NUMBER: _ClassVar[int]
+    CLASSES_FIELD_NUMBER: _ClassVar[int]
+    ANNOTATE_FIELD_NUMBER: _ClassVar[int]
+    model_name: str
+    model_version: str
+    confidence_threshold: float
+    nms_threshold: float
+    max_detections: int
+    classes: _containers.RepeatedScalarFieldContainer[str]
+    annotate: bool
+    def __init__(self, model_name: _Optional[str] = ..., model_version: _Optional[str] = ..., confidence_threshold: _Optional[float] = ..., nms_threshold: _Optional[float] = ..., max_detections: _Optional[int] = ..., classes: _Optional[_Iterable[str]] = ..., annotate: _Optional[bool] = ...) -> None: ...
+
+class DetectMetadata(_message.Message):
+    __slots__ = ("detections", "model_name", "model_version", "backend", "inference_ms")
+    DETECTIONS_FIELD_NUMBER: _ClassVar[int]
+    MODEL_NAME_FIELD_NUMBER: _ClassVar[int]
+    MODEL_VERSION_FIELD_NUMBER: _ClassVar[int]
+    BACKEND_FIELD_NUMBER: _ClassVar[int]
+    INFERENCE_MS_FIELD_NUMBER: _ClassVar[int]
+    detections: _containers.RepeatedCompositeFieldContainer[Detection]
+    model_name: str
+    model_version: str
+    backend: str
+    inference_ms: float
+    def __init__(self, detections: _Optional[_Iterable[_Union[Detection, _Mapping]]] = ..., model_name: _Optional[str] = ..., model_version: _Optional[str] = ..., backend: _Optional[str] = ..., inference_ms: _Optional[float] = ...) -> None: ...
+
+class Detection(_message.Message):
+    __slots__ = ("label", "class_id", "confidence", "box", "input_box")
+    LABEL_FIELD_NUMBER: _ClassVar[int]
+    CLASS_ID_FIELD_NUMBER: _ClassVar[int]
+    CONFIDENCE_FIELD_NUMBER: _ClassVar[int]
+    BOX_FIELD_NUMBER: _ClassVar[int]
+    INPUT_BOX_FIELD_NUMBER: _ClassVar[int]
+    label: str
+    class_id: int
+    confidence: float
+    box: Box
+    input_box: Box
+    def __init__(self, label: _Optional[str] = ..., class_id: _Optional[int] = ..., confidence: _Optional[float] = ..., box: _Optional[_Union[Box, _Mapping]] = ..., input_box: _Optional[_Union[Box, _Mapping]] = ...) -> None: ...
+
+class Box(_message.Message):
+    __slots__ = ("x", "y", "width", "height")
+    X_FIELD_NUMBER: _ClassVar[int]
+    Y_FIELD_NUMBER: _ClassVar[int]
+    WIDTH_FIELD_NUMBER: _ClassVar[int]
+    HEIGHT_FIELD_NUMBER: _ClassVar[int]
+    x: float
+    y: float
+    width: float
+    height: float
+    def __init__(self, x: _Optional[float] = ..., y: _Optional[float] = ..., width: _Optional[float] = ..., height: _Optional[float] = ...) -> None: ...
