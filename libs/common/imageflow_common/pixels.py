@@ -76,15 +76,15 @@ class Pixels:
 
     @property
     def height(self) -> int:
-        return self.array.shape[0]
+        return int(self.array.shape[0])
 
     @property
     def width(self) -> int:
-        return self.array.shape[1]
+        return int(self.array.shape[1])
 
     @property
     def channels(self) -> int:
-        return self.array.shape[2]
+        return int(self.array.shape[2])
 
     @property
     def dtype(self) -> DTypeName:

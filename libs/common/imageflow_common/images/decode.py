@@ -74,9 +74,7 @@ def _to_input(header: ImageHeader, stored_size: tuple[int, int], shrink: int) ->
     if shrink == 1:
         return Affine()
     width, height = stored_size
-    full_width, full_height = (
-        (header.height, header.width) if header.swaps_sides else (header.width, header.height)
-    )
+    full_width, full_height = (header.height, header.width) if header.swaps_sides else (header.width, header.height)
     small = oriented(header.orientation, width=width, height=height)
     full = oriented(header.orientation, width=full_width, height=full_height)
     return full @ Affine.scale(shrink, shrink) @ small.inverse()

@@ -111,9 +111,7 @@ def _count_tiff(data: memoryview, limit: int) -> int:
     """TIFF 6.0, section 2: directories are a chain; BigTIFF (magic 43) has the same with wider numbers."""
     order = "<" if data[0] == 0x49 else ">"
     big = bytes(data[2:4]) in (b"+\0", b"\0+")
-    count_format, offset_format, entry_bytes = (
-        (f"{order}Q", f"{order}Q", 20) if big else (f"{order}H", f"{order}I", 12)
-    )
+    count_format, offset_format, entry_bytes = (f"{order}Q", f"{order}Q", 20) if big else (f"{order}H", f"{order}I", 12)
     (offset,) = struct.unpack_from(offset_format, data, 8 if big else 4)
     pages = 0
     while offset:

@@ -74,9 +74,7 @@ def open_image(data: EncodedBytes, *, limits: ImageLimits) -> tuple[ImageHeader,
     frames = count_frames(data, media_type, limit=limits.max_frames)
     image = load(data, media_type)
     if image.width * image.height > limits.max_pixels:
-        raise ImageTooLarge(
-            f"the image has {image.width}×{image.height} pixels, more than {limits.max_pixels} in all"
-        )
+        raise ImageTooLarge(f"the image has {image.width}×{image.height} pixels, more than {limits.max_pixels} in all")
     channels, bits = decoded_format(image)
     orientation = orientation_of(image)
     width, height = image.width, image.height
@@ -90,9 +88,7 @@ def load(data: EncodedBytes, media_type: MediaType, **options: int | float) -> p
 
     `fail_on="error"`: what is cut short or broken raises, rather than leaving the rest grey."""
     try:
-        return pyvips.Operation.call(
-            _LOADERS[media_type], data, access="sequential", fail_on="error", **options
-        )
+        return pyvips.Operation.call(_LOADERS[media_type], data, access="sequential", fail_on="error", **options)
     except VipsError as exc:
         raise damaged(media_type) from exc
 

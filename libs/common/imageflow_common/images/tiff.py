@@ -36,9 +36,7 @@ def decode_plain(data: EncodedBytes) -> PixelArray | None:
         return None
     head = bytes(data[:_PIXELS_AT])
     entries = {
-        tag: value
-        for tag, _, count, value in struct.iter_unpack("<HHII", head[10 : 10 + 12 * _ENTRIES])
-        if count == 1
+        tag: value for tag, _, count, value in struct.iter_unpack("<HHII", head[10 : 10 + 12 * _ENTRIES]) if count == 1
     }
     for dtype in (np.dtype(np.uint8), np.dtype(np.uint16), np.dtype(np.float32)):
         shape = (entries.get(257, 0), entries.get(256, 0), entries.get(277, 0))

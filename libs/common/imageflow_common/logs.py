@@ -1,0 +1,90 @@
+"""Logs are events with fields: JSON lines for machines, readable lines for a terminal."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from opentelemetry import trace
+
+
+class EventLog:
+    """Logs `event` with fields: `log.info("step.finished", step_id=…, processing_time_seconds=…)`."""
+
+    def __init__(self, name: str) -> None:
+        self._logger = logging.getLogger(name)
+
+    def debug(self, event: str, **fields: object) -> None:
+        self._log(logging.DEBUG, event, fields)
+
+    def info(self, event: str, **fields: object) -> None:
+        self._log(logging.INFO, event, fields)
+
+    def warning(self, event: str, **fields: object) -> None:
+        self._log(logging.WARNING, event, fields)
+
+    def error(self, event: str, *, exc_info: BaseException | bool = False, **fields: object) -> None:
+        self._log(logging.ERROR, event, fields, exc_info)
+
+    def _log(self, level: int, event: str, fields: dict[str, object], exc_info: BaseException | bool = False) -> None:
+        if self._logger.isEnabledFor(level):
+            self._logger.log(level, event, extra={"fields": fields}, exc_info=exc_info or None)
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line: timestamp, level, logger, message, service, version, trace_id, span_id, fields."""
+
+    def __init__(self, *, service: str, version: str) -> None:
+        super().__init__()
+        self._constant = {"service": service, "version": version}
+
+    def format(self, record: logging.LogRecord) -> str:
+        entry: dict[str, Any] = {
+            "timestamp": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+            **self._constant,
+            **_trace_fields(),
+            **getattr(record, "fields", {}),
+        }
+        if record.exc_info:
+            entry["exception"] = self.formatException(record.exc_info)
+        return json.dumps(entry, default=str, ensure_ascii=False)
+
+
+class TextFormatter(logging.Formatter):
+    """`12:00:01 INFO  service  event key=value`."""
+
+    def __init__(self, *, service: str) -> None:
+        super().__init__(datefmt="%H:%M:%S")
+        self._service = service
+
+    def format(self, record: logging.LogRecord) -> str:
+        fields = " ".join(f"{key}={value}" for key, value in getattr(record, "fields", {}).items())
+        line = (
+            f"{self.formatTime(record, self.datefmt)} {record.levelname:<7} {self._service:<12} {record.getMessage()}"
+        )
+        line = f"{line} {fields}" if fields else line
+        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+
+
+def configure_logs(*, service: str, version: str, style: Literal["json", "text"], level: str) -> None:
+    """Sends the whole process's logs to standard error."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        JsonFormatter(service=service, version=version) if style == "json" else TextFormatter(service=service)
+    )
+    logging.basicConfig(handlers=[handler], level=level, force=True)
+    for noisy in ("pyvips", "asyncio", "grpc"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def _trace_fields() -> dict[str, str]:
+    context = trace.get_current_span().get_span_context()
+    if not context.is_valid:
+        return {}
+    return {"trace_id": f"{context.trace_id:032x}", "span_id": f"{context.span_id:016x}"}

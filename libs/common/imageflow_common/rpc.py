@@ -1,0 +1,268 @@
+"""gRPC as every server and client here uses it: method tables by descriptor, one place where errors become
+statuses, limits, keepalive, health, reflection and an orderly end."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any, Literal, TypeAlias, cast
+
+import grpc
+import uvloop
+from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+from google.protobuf.descriptor_pb2 import FileDescriptorProto
+from google.protobuf.message import DecodeError, Message
+from google.protobuf.message_factory import GetMessageClass
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection, reflection_pb2
+from opentelemetry import context as otel_context
+
+from .descriptors import Descriptors
+from .errors import DeadlineExceeded, ImageFlowError, InvalidArgument
+from .logs import EventLog
+from .settings import ServerSettings
+from .status import DETAILS_KEY, encode_details, retry_after_seconds, status_code
+from .telemetry import context_from_metadata
+
+log = EventLog(__name__)
+
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+Method: TypeAlias = Callable[[Any, Context], Any]
+"""`async (request, context) -> response`, or an async generator; the request of a client-streaming method is an
+async iterator."""
+
+_RECONNECT_MILLIS = 200
+_KEEPALIVE_MILLIS = 30_000
+
+
+def channel_options(max_message_bytes: int) -> list[tuple[str, Any]]:
+    """For clients: balance over all addresses, reconnect soon, one place for retries (ours)."""
+    return [
+        ("grpc.max_send_message_length", max_message_bytes),
+        ("grpc.max_receive_message_length", max_message_bytes),
+        ("grpc.lb_policy_name", "round_robin"),
+        ("grpc.enable_retries", 0),
+        ("grpc.initial_reconnect_backoff_ms", _RECONNECT_MILLIS),
+        ("grpc.min_reconnect_backoff_ms", _RECONNECT_MILLIS),
+        ("grpc.max_reconnect_backoff_ms", 2_000),
+        ("grpc.keepalive_time_ms", _KEEPALIVE_MILLIS),
+    ]
+
+
+def create_server(settings: ServerSettings) -> grpc.aio.Server:
+    """A server with our limits; nothing else may share its port."""
+    return grpc.aio.server(
+        options=[
+            ("grpc.max_send_message_length", settings.max_message_bytes),
+            ("grpc.max_receive_message_length", settings.max_message_bytes),
+            ("grpc.so_reuseport", 0),
+            ("grpc.http2.min_ping_interval_without_data_ms", _KEEPALIVE_MILLIS // 3),
+            ("grpc.keepalive_permit_without_calls", 1),
+        ]
+    )
+
+
+def service_handler(
+    service: ServiceDescriptor,
+    methods: Mapping[str, Method],
+    *,
+    messages: Mapping[str, type[Message]] | None = None,
+) -> grpc.GenericRpcHandler:
+    """Serves `methods` of a service by name; all of its methods must be there. `messages` replaces the message
+    classes of a method, given as `Method.input` and `Method.output`."""
+    if set(methods) != set(service.methods_by_name):
+        raise ValueError(
+            f"{service.full_name} has the methods {sorted(service.methods_by_name)}, got {sorted(methods)}"
+        )
+    handlers = {
+        name: _handler(service.methods_by_name[name], method, messages or {}) for name, method in methods.items()
+    }
+    return grpc.method_handlers_generic_handler(service.full_name, handlers)
+
+
+def _handler(
+    method: MethodDescriptor, behaviour: Method, messages: Mapping[str, type[Message]]
+) -> grpc.RpcMethodHandler[Any, Any]:
+    request_class = messages.get(f"{method.name}.input") or GetMessageClass(method.input_type)
+    response_class = messages.get(f"{method.name}.output") or GetMessageClass(method.output_type)
+    kind = "stream" if method.client_streaming else "unary", "stream" if method.server_streaming else "unary"
+    make = getattr(grpc, f"{kind[0]}_{kind[1]}_rpc_method_handler")
+    edge = _stream_edge if method.server_streaming else _unary_edge
+    return cast(
+        "grpc.RpcMethodHandler[Any, Any]",
+        make(
+            edge(f"{method.containing_service.full_name}/{method.name}", behaviour),
+            request_deserializer=_deserializer(request_class),
+            response_serializer=response_class.SerializeToString,
+        ),
+    )
+
+
+def _deserializer(message: type[Message]) -> Callable[[bytes], Message | DecodeError]:
+    """Bytes that are no such message reach the edge as an error, where they get a status."""
+
+    def read(data: bytes) -> Message | DecodeError:
+        try:
+            return message.FromString(data)
+        except DecodeError as exc:
+            return exc
+
+    return read
+
+
+def _checked(request: Any) -> Any:
+    if isinstance(request, DecodeError):
+        raise InvalidArgument("the request is not such a message") from request
+    return request
+
+
+def _unary_edge(name: str, behaviour: Method) -> Method:
+    async def edge(request: Any, context: Context) -> Any:
+        start = perf_counter()
+        token = otel_context.attach(context_from_metadata(context.invocation_metadata()))
+        try:
+            response = await behaviour(_checked(request), context)
+        except BaseException as exc:
+            await end_with(exc, context, name, start)
+        else:
+            log.debug("rpc.finished", method=name, code="OK", milliseconds=_since(start))
+            return response
+        finally:
+            otel_context.detach(token)
+
+    return edge
+
+
+def _stream_edge(name: str, behaviour: Method) -> Method:
+    async def edge(request: Any, context: Context) -> AsyncIterator[Any]:
+        start = perf_counter()
+        token = otel_context.attach(context_from_metadata(context.invocation_metadata()))
+        try:
+            async for response in behaviour(_checked(request), context):
+                yield response
+            log.debug("rpc.finished", method=name, code="OK", milliseconds=_since(start))
+        except GeneratorExit:
+            raise
+        except BaseException as exc:
+            await end_with(exc, context, name, start)
+        finally:
+            otel_context.detach(token)
+
+    return edge
+
+
+async def end_with(exc: BaseException, context: Context, name: str, start: float) -> None:
+    """Ends an RPC with the status of an exception, in one line of the log."""
+    if isinstance(exc, (asyncio.CancelledError, grpc.aio.AbortError, grpc.aio.UsageError)):
+        log.info("rpc.cancelled", method=name, milliseconds=_since(start))
+        raise exc
+    error = exc if isinstance(exc, ImageFlowError) else ImageFlowError()
+    internal = error.code in ("INTERNAL", "UNKNOWN", "DATA_LOSS")
+    (log.error if internal else log.info)(
+        "rpc.failed",
+        method=name,
+        code=error.code,
+        error_type=error.reason,
+        error=error.message,
+        violations=[f"{v.field}: {v.description}" for v in error.violations[:10]],
+        milliseconds=_since(start),
+        **({"exc_info": exc} if internal else {}),
+    )
+    trailing: list[tuple[str, str | bytes]] = [(DETAILS_KEY, encode_details(error))]
+    if (seconds := retry_after_seconds(error)) is not None:
+        trailing.append(("retry-after", seconds))
+    await context.abort(status_code(error), error.message, tuple(trailing))
+
+
+def _since(start: float) -> float:
+    return round((perf_counter() - start) * 1e3, 2)
+
+
+def time_remaining(context: Context, at_most: float) -> float:
+    """Seconds until the call's deadline, or `at_most` if that is nearer."""
+    remaining = context.time_remaining()
+    return at_most if remaining is None else min(remaining, at_most)
+
+
+@asynccontextmanager
+async def deadline(seconds: float) -> AsyncIterator[None]:
+    """Raises DeadlineExceeded when the block takes longer."""
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError as exc:
+        raise DeadlineExceeded(f"took longer than {seconds:.3g} s") from exc
+
+
+@dataclass(frozen=True, slots=True)
+class RunningServer:
+    """A server that serves. `stop` ends it in order: not serving, drain, running calls finish, closed."""
+
+    server: grpc.aio.Server
+    port: int
+    health: health.aio.HealthServicer
+    settings: ServerSettings
+
+    async def stop(self) -> None:
+        await self.health.enter_graceful_shutdown()
+        await asyncio.sleep(self.settings.drain_seconds)
+        await self.server.stop(self.settings.shutdown_grace_seconds)
+
+
+async def start_server(
+    settings: ServerSettings,
+    handlers: Sequence[grpc.GenericRpcHandler],
+    *,
+    service_names: Sequence[str],
+    descriptors: Descriptors,
+) -> RunningServer:
+    """Starts serving, with health and reflection. Raises OSError when the port is taken."""
+    server = create_server(settings)
+    server.add_generic_rpc_handlers(tuple(handlers))
+    status = health.aio.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(status, server)
+    names = [*service_names, health.SERVICE_NAME, reflection.SERVICE_NAME]
+    reflection.enable_server_reflection(names, server, pool=_with_health(descriptors))
+    try:
+        port = server.add_insecure_port(f"{settings.host}:{settings.port}")
+    except RuntimeError as exc:
+        raise OSError(f"cannot listen on {settings.host}:{settings.port}: is the port taken?") from exc
+    await server.start()
+    for name in ("", *service_names):
+        await status.set(name, health_pb2.HealthCheckResponse.SERVING)
+    return RunningServer(server, port, status, settings)
+
+
+def _with_health(descriptors: Descriptors) -> Any:
+    """The pool with the health and reflection services' own files, so that reflection can describe them."""
+    for module in (health_pb2, reflection_pb2):
+        file = FileDescriptorProto()
+        module.DESCRIPTOR.CopyToProto(file)
+        descriptors.pool.Add(file)
+    return descriptors.pool
+
+
+async def wait_for_signal() -> Literal["SIGINT", "SIGTERM"]:
+    """Waits for the first signal to end; a second one ends the process at once with status 130."""
+    loop = asyncio.get_running_loop()
+    received: asyncio.Future[Literal["SIGINT", "SIGTERM"]] = loop.create_future()
+
+    def on_signal(name: Literal["SIGINT", "SIGTERM"]) -> None:
+        if received.done():
+            os._exit(130)
+        received.set_result(name)
+
+    for name in ("SIGINT", "SIGTERM"):
+        loop.add_signal_handler(getattr(signal, name), on_signal, name)
+    return await received
+
+
+def run(main: Callable[[], Awaitable[None]]) -> None:
+    """Runs a server's main coroutine on uvloop."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(cast(Any, main()))

@@ -1,0 +1,72 @@
+"""Settings, from environment variables that begin with `IMAGEFLOW_`; all checked at start, all faults at once."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Literal, TypeVar
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+PositiveInt = Annotated[int, Field(gt=0)]
+PositiveSeconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class ServerSettings(BaseSettings):
+    """What every server takes."""
+
+    model_config = SettingsConfigDict(env_prefix="IMAGEFLOW_", frozen=True)
+
+    host: str = "127.0.0.1"
+    """The address to listen on; `0.0.0.0` in a container."""
+    port: Port = 9090
+    """0 takes a free one."""
+    log_format: Literal["json", "text"] = "json"
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    shared_directory: Path | None = None
+    """A directory in memory (tmpfs) shared with the services on this machine; unset: everything travels inline."""
+    max_message_bytes: PositiveInt = 256 * 1024 * 1024
+    """The largest gRPC message, both ways."""
+    shutdown_grace_seconds: PositiveSeconds = 20.0
+    """How long running requests may take to finish after SIGTERM."""
+    drain_seconds: Annotated[float, Field(ge=0)] = 0.0
+    """How long to go on serving after SIGTERM while balancers notice."""
+
+
+class ComponentSettings(ServerSettings):
+    """What every component takes."""
+
+    max_in_flight: PositiveInt = 50
+    """Requests running and waiting, past which more are refused."""
+    max_running: PositiveInt = Field(
+        default_factory=lambda: (
+            len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        )
+    )
+    """Requests computed at the same time; the number of this process's cores unless set."""
+    max_megapixels_in_flight: PositiveSeconds = 400.0
+    """Megapixels of inputs running and waiting, past which more are refused; one image is always taken."""
+    timeout_seconds: PositiveSeconds = 30.0
+    """The longest a request may take."""
+    max_image_bytes: PositiveInt = 64 * 1024 * 1024
+    """The largest encoded image."""
+    max_image_megapixels: PositiveSeconds = 100.0
+    """The largest image."""
+
+
+S = TypeVar("S", bound=BaseSettings)
+
+
+def load_settings(kind: type[S]) -> S:
+    """Reads the settings, or ends the process with status 78 (EX_CONFIG) and every fault on standard error."""
+    try:
+        return kind()
+    except ValidationError as exc:
+        prefix = kind.model_config.get("env_prefix", "")
+        for fault in exc.errors():
+            name = prefix + "_".join(str(part) for part in fault["loc"]).upper()
+            print(f"{name}: {fault['msg']} (got {fault['input']!r})", file=sys.stderr)
+        raise SystemExit(78) from exc
