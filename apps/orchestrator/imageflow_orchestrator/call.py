@@ -1,0 +1,183 @@
+"""One attempt at one step: its request, its deadline, its transport, its call, its answer checked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from time import perf_counter
+
+import grpc
+
+from imageflow.v1.component_pb2 import (
+    ComponentRequest,
+    ComponentResponse,
+    DescribeRequest,
+    DescribeResponse,
+    OutputOptions,
+    StepContext,
+    StepResult,
+)
+from imageflow_common.errors import FailedPrecondition, ImageFlowError
+from imageflow_common.process import RAW
+from imageflow_common.rpc import channel_options
+from imageflow_common.status import from_rpc_error
+from imageflow_common.telemetry import context_to_metadata
+
+from .catalog import Caller, LiveCatalog
+from .component_spec import Target
+from .effects import StartAttempt
+from .images import Artifact, ImageTransport
+
+_DESCRIBE = "/imageflow.v1.ComponentService/Describe"
+
+
+class GrpcCaller:
+    """Reaches components over gRPC: one channel for each address, balanced over all that it resolves to."""
+
+    def __init__(self, max_message_bytes: int) -> None:
+        self._options = channel_options(max_message_bytes)
+        self._channels: dict[str, grpc.aio.Channel] = {}
+        self._methods: dict[tuple[str, str], grpc.aio.UnaryUnaryMultiCallable[ComponentRequest, ComponentResponse]] = {}
+
+    async def describe(self, target: Target, request: DescribeRequest, *, timeout: float) -> DescribeResponse:
+        method = self._channel(target.address).unary_unary(
+            _DESCRIBE, DescribeRequest.SerializeToString, DescribeResponse.FromString
+        )
+        try:
+            return await method(request, timeout=timeout)
+        except grpc.aio.AioRpcError as exc:
+            raise from_rpc_error(exc) from exc
+
+    async def process(
+        self, target: Target, method: str, request: ComponentRequest, *, timeout: float
+    ) -> ComponentResponse:
+        call = self._method(target.address, method)
+        try:
+            return await call(request, timeout=timeout, metadata=context_to_metadata())
+        except grpc.aio.AioRpcError as exc:
+            raise from_rpc_error(exc) from exc
+
+    async def close(self) -> None:
+        for channel in self._channels.values():
+            await channel.close()
+
+    def _channel(self, address: str) -> grpc.aio.Channel:
+        if address not in self._channels:
+            self._channels[address] = grpc.aio.insecure_channel(address, self._options)
+        return self._channels[address]
+
+    def _method(
+        self, address: str, method: str
+    ) -> grpc.aio.UnaryUnaryMultiCallable[ComponentRequest, ComponentResponse]:
+        key = (address, method)
+        if key not in self._methods:
+            self._methods[key] = self._channel(address).unary_unary(
+                method, ComponentRequest.SerializeToString, ComponentResponse.FromString
+            )
+        return self._methods[key]
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """How an attempt's image is wanted: raw for the next step, or encoded for whoever asked for the pipeline."""
+
+    media_type: str = RAW
+    quality: int = 0
+    always: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What an attempt came to. `image` None: unchanged. Times are in milliseconds; `call_ms` is the whole of it as
+    seen from here."""
+
+    image: Artifact | None
+    metadata: bytes
+    result: StepResult
+    transport: str
+    call_ms: float
+
+    @property
+    def transport_ms(self) -> float:
+        """On the way: what the component did not spend on waiting, decoding, computing and encoding."""
+        timings = self.result.timings
+        inside = timings.queue_ms + timings.decode_ms + timings.compute_ms + timings.encode_ms
+        return max(0.0, self.call_ms - inside)
+
+
+class StepCaller:
+    """Performs attempts."""
+
+    def __init__(self, caller: Caller, catalog: LiveCatalog, transport: ImageTransport) -> None:
+        self._caller = caller
+        self._catalog = catalog
+        self._transport = transport
+
+    async def attempt(
+        self,
+        start: StartAttempt,
+        inputs: Sequence[Artifact],
+        wanted: Wanted,
+        *,
+        namespace: str,
+        execution_id: str,
+        timeout: float,
+    ) -> Answer:
+        """Raises errors of the tree. A target that turns out not to see our shared memory is called again inline."""
+        context = StepContext(
+            namespace=namespace,
+            execution_id=execution_id,
+            step_id=start.step_id,
+            attempt=start.attempt,
+            component_version=start.call.component_version,
+        )
+        shared = self._catalog.shares_memory(start.call.target)
+        try:
+            return await self._once(start, inputs, wanted, context, timeout, shared=shared)
+        except FailedPrecondition as exc:
+            if not (shared and exc.reason == "SHARED_MEMORY_MISSING"):
+                raise
+        self._catalog.forget_shared_memory(start.call.target)
+        return await self._once(start, inputs, wanted, context, timeout, shared=False)
+
+    async def _once(
+        self,
+        start: StartAttempt,
+        inputs: Sequence[Artifact],
+        wanted: Wanted,
+        context: StepContext,
+        timeout: float,
+        *,
+        shared: bool,
+    ) -> Answer:
+        begun = perf_counter()
+        request = ComponentRequest(context=context, parameters=start.call.encoded_parameters)
+        travels = self._transport.attach(request, list(inputs), shared=shared)
+        name = self._transport.new_name() if shared and wanted.media_type == RAW else ""
+        if shared:
+            request.context.capability_name = self._transport.capability.name
+            request.context.capability = self._transport.capability.secret
+        request.output.CopyFrom(
+            OutputOptions(
+                media_type=wanted.media_type, quality=wanted.quality, always=wanted.always, shared_memory_name=name
+            )
+        )
+        method = self._catalog.description(start.call.component_name).method
+        try:
+            response = await self._caller.process(start.call.target, method, request, timeout=timeout)
+            image = self._transport.receive(response, expected_name=name)
+        except BaseException:
+            self._transport.remove(name)
+            raise
+        return Answer(image, response.metadata, response.result, travels, (perf_counter() - begun) * 1e3)
+
+
+def is_retryable(error: ImageFlowError) -> bool:
+    """Whether the same call may succeed later (R50): the one table.
+
+    Overload, absence and a lost race pass; a time-out and an internal fault may. What the request itself is to blame
+    for does not.
+    """
+    return error.code in ("UNAVAILABLE", "ABORTED", "DEADLINE_EXCEEDED", "INTERNAL", "UNKNOWN") or (
+        error.code == "RESOURCE_EXHAUSTED" and error.retryable and error.reason != "STORAGE_FULL"
+    )

@@ -1,0 +1,123 @@
+"""Images between steps: where the bytes of each are, and how they travel to the next component (D6).
+
+Shared memory when the other end has proved that it sees our directory, inline otherwise. Small images travel inline
+even then: a file costs more than the copy.
+"""
+
+from __future__ import annotations
+
+import itertools
+import secrets
+from dataclasses import dataclass
+
+from imageflow.v1 import image_pb2
+from imageflow.v1.component_pb2 import ComponentRequest, ComponentResponse
+from imageflow_common.errors import ImageFlowError
+from imageflow_common.process import RAW
+from imageflow_common.shared import Capability, SharedDirectory
+
+INLINE_BELOW_BYTES = 256 * 1024
+"""Below this an image travels inline though shared memory is to be had."""
+
+
+@dataclass(slots=True)
+class Artifact:
+    """One image that a step answered or the pipeline was given: inline bytes, a file in shared memory, or both."""
+
+    description: image_pb2.Image
+    data: bytes | None = None
+    shared_name: str | None = None
+
+    @property
+    def size_bytes(self) -> int:
+        return self.description.size_bytes
+
+
+class ImageTransport:
+    """The one place that decides how an image travels. Owns the files in shared memory that it names."""
+
+    def __init__(self, shared: SharedDirectory | None) -> None:
+        self._shared = shared
+        self._owner = f"o{secrets.token_hex(6)}"
+        self._capability = shared.grant(self._owner) if shared else Capability("", "")
+        self._numbers = itertools.count()
+
+    @property
+    def capability(self) -> Capability:
+        """What proves to a component that we may name files; empty without shared memory."""
+        return self._capability
+
+    def close(self) -> None:
+        if self._shared is not None:
+            self._shared.sweep(self._owner)
+            self._shared.close()
+
+    def input_image(self, data: bytes, media_type: str) -> Artifact:
+        """The encoded image that a pipeline starts with."""
+        return Artifact(image_pb2.Image(media_type=media_type, size_bytes=len(data)), data)
+
+    def new_name(self) -> str:
+        """A name in shared memory that was never used."""
+        return f"{self._owner}.{next(self._numbers)}"
+
+    def attach(self, request: ComponentRequest, artifacts: list[Artifact], *, shared: bool) -> str:
+        """Adds the images to a request; answers how they travel."""
+        payload: list[bytes] = []
+        offset = 0
+        use_shared = shared and self._shared is not None
+        for artifact in artifacts:
+            image = request.inputs.add()
+            image.CopyFrom(artifact.description)
+            if use_shared and (artifact.shared_name or artifact.size_bytes >= INLINE_BELOW_BYTES):
+                image.shared_memory_name = self._in_shared_memory(artifact)
+                continue
+            data = self.bytes_of(artifact)
+            image.payload_range.offset_bytes, image.payload_range.size_bytes = offset, len(data)
+            payload.append(data)
+            offset += len(data)
+        if payload:
+            request.payload = payload[0] if len(payload) == 1 else b"".join(payload)
+        return "inline" if payload or not artifacts else "shared-memory"
+
+    def receive(self, response: ComponentResponse, *, expected_name: str) -> Artifact | None:
+        """The image of a response; None: unchanged. Raises ImageFlowError for an answer that is not what was asked."""
+        if not response.HasField("image"):
+            return None
+        image = response.image
+        if image.WhichOneof("location") == "shared_memory_name" and image.shared_memory_name == expected_name != "":
+            return Artifact(image, None, expected_name)
+        start, size = image.payload_range.offset_bytes, image.payload_range.size_bytes
+        if size != image.size_bytes or start + size > len(response.payload) or not size:
+            raise ImageFlowError("a component answered an image that is not where it says", reason="BAD_ANSWER")
+        payload = response.payload
+        return Artifact(image, payload if size == len(payload) else payload[start : start + size])
+
+    def bytes_of(self, artifact: Artifact) -> bytes:
+        """The bytes, wherever they are."""
+        if artifact.data is not None:
+            return artifact.data
+        assert self._shared is not None, "a file in shared memory without a directory"
+        with self._shared.read(artifact.shared_name or "", artifact.size_bytes) as data:
+            return bytes(data)
+
+    def release(self, artifact: Artifact) -> None:
+        """Lets go of an image that nobody will ask for."""
+        if artifact.shared_name is not None:
+            self.remove(artifact.shared_name)
+            artifact.shared_name = None
+
+    def remove(self, name: str) -> None:
+        """Removes a file that a component may have written; nothing happens where there is none."""
+        if name and self._shared is not None:
+            self._shared.remove(name)
+
+    def _in_shared_memory(self, artifact: Artifact) -> str:
+        if artifact.shared_name is None:
+            assert self._shared is not None
+            artifact.shared_name = self.new_name()
+            self._shared.write(artifact.shared_name, self.bytes_of(artifact))
+        return artifact.shared_name
+
+
+def is_raw(artifact: Artifact) -> bool:
+    return artifact.description.media_type == RAW

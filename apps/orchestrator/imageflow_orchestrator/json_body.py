@@ -1,0 +1,160 @@
+"""A request's JSON, read strictly: every unknown field and wrong type is reported, with its path.
+
+The gateway's transcoder would drop unknown fields in silence, so it hands such bodies over as they came.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Callable, Iterator
+from typing import Any, NoReturn, TypeVar
+
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.json_format import ParseDict, ParseError
+from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
+
+from imageflow_common.errors import ImageTooLarge, InvalidArgument, Violation
+from imageflow_common.schema import JsonValue
+
+M = TypeVar("M", bound=Message)
+
+MAX_BODY_BYTES = 4 * 1024 * 1024
+MAX_ITEMS = 1_000
+_MAX_DEPTH = 32
+
+
+def parse_body(data: bytes, message: type[M], *, hidden: frozenset[str] = frozenset({"body"})) -> tuple[M, list[Violation]]:
+    """The message that the JSON says, as far as it can be read, and every fault in it.
+
+    `hidden` are fields that JSON may not name. Raises InvalidArgument for what is no JSON object at all.
+    """
+    document = _load(data)
+    violations: list[Violation] = []
+    clean = _Walk(violations.append, hidden).message(document, message.DESCRIPTOR, "")
+    return ParseDict(clean, message()), violations
+
+
+def _load(data: bytes) -> dict[str, JsonValue]:
+    if len(data) > MAX_BODY_BYTES:
+        raise ImageTooLarge(f"a JSON body of {len(data)} bytes, more than {MAX_BODY_BYTES}", reason="BODY_TOO_LARGE")
+    try:
+        document = json.loads(data.decode("utf-8"), parse_constant=_refuse_constant, object_pairs_hook=_unique)
+    except (ValueError, RecursionError) as exc:
+        detail = exc if isinstance(exc, ValueError) else "nested too deeply"
+        raise InvalidArgument(f"the body is not JSON: {detail}", reason="INVALID_JSON") from exc
+    if not isinstance(document, dict):
+        raise InvalidArgument("the body is not a JSON object", reason="INVALID_JSON")
+    return document
+
+
+def _refuse_constant(text: str) -> NoReturn:
+    raise ValueError(f"{text} is not a JSON number")
+
+
+def _unique(pairs: list[tuple[str, JsonValue]]) -> dict[str, JsonValue]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the name {twice[:100]!r} is given twice in one object")
+    return result
+
+
+class _Walk:
+    """Copies what fits a message's descriptor and reports what does not."""
+
+    def __init__(self, report: Callable[[Violation], None], hidden: frozenset[str]) -> None:
+        self._report = report
+        self._hidden = hidden
+
+    def message(self, value: JsonValue, descriptor: Descriptor, path: str) -> dict[str, JsonValue]:
+        if not isinstance(value, dict):
+            self._fault(path, f"expected an object, got {_kind(value)}")
+            return {}
+        if path.count(".") > _MAX_DEPTH:
+            self._fault(path, "nested too deeply")
+            return {}
+        return dict(self._fields(value, descriptor, path))
+
+    def _fields(self, value: dict[str, JsonValue], descriptor: Descriptor, path: str) -> Iterator[tuple[str, JsonValue]]:
+        hidden = self._hidden if not path else frozenset()
+        known = {field.json_name: field for field in descriptor.fields if field.name not in hidden}
+        known |= {field.name: field for field in known.values()}
+        for name, item in value.items():
+            place = f"{path}.{name}" if path else name
+            if (field := known.get(name)) is None:
+                self._fault(place, _unknown(name, known))
+            elif item is not None:
+                yield from self._field(item, field, place)
+
+    def _field(self, value: JsonValue, field: FieldDescriptor, path: str) -> Iterator[tuple[str, JsonValue]]:
+        if field.is_repeated and not _is_map(field):
+            yield field.json_name, self._list(value, field, path)
+            return
+        is_message = field.message_type is not None and field.message_type.file.package != "google.protobuf"
+        if is_message and not _is_map(field):
+            yield field.json_name, self.message(value, field.message_type, path)
+        elif self._fits({field.json_name: value}, field, path):
+            yield field.json_name, value
+
+    def _list(self, value: JsonValue, field: FieldDescriptor, path: str) -> list[JsonValue]:
+        if not isinstance(value, list):
+            self._fault(path, f"expected a list, got {_kind(value)}")
+            return []
+        if len(value) > MAX_ITEMS:
+            self._fault(path, f"at most {MAX_ITEMS} entries, got {len(value)}")
+            return []
+        items: list[JsonValue] = []
+        for index, item in enumerate(value):
+            place = f"{path}[{_label(item, index)}]"
+            if field.message_type is not None:
+                items.append(self.message(item, field.message_type, place))
+            elif self._fits({field.json_name: [item]}, field, place):
+                items.append(item)
+        return items
+
+    def _fits(self, value: dict[str, JsonValue], field: FieldDescriptor, path: str) -> bool:
+        try:
+            ParseDict(value, GetMessageClass(field.containing_type)())
+        except (ParseError, RecursionError, AttributeError, TypeError) as exc:
+            self._fault(path, f"expected {_expected(field)}" if not isinstance(exc, RecursionError) else "nested too deeply")
+            return False
+        return True
+
+    def _fault(self, path: str, description: str) -> None:
+        self._report(Violation(path, description))
+
+
+def _is_map(field: FieldDescriptor) -> bool:
+    return field.message_type is not None and field.message_type.GetOptions().map_entry
+
+
+def _label(item: JsonValue, index: int) -> str:
+    """A step by its id, anything else by its number."""
+    step_id = item.get("stepId") if isinstance(item, dict) else None
+    return step_id[:64] if isinstance(step_id, str) and step_id else str(index)
+
+
+def _unknown(name: str, known: dict[str, FieldDescriptor]) -> str:
+    near = difflib.get_close_matches(name[:100], [field.json_name for field in known.values()], n=1)
+    return f"unknown field; did you mean {near[0]!r}?" if near else "unknown field"
+
+
+def _expected(field: FieldDescriptor) -> str:
+    if field.enum_type is not None:
+        return "one of " + ", ".join(value.name for value in field.enum_type.values if value.number)
+    if field.message_type is None:
+        return {"string": "text", "bool": "true or false"}.get(_type_name(field), "a number in range")
+    if _is_map(field):
+        return "an object"
+    return {"Duration": 'a duration such as "1.5s"', "Struct": "an object"}.get(field.message_type.name, field.message_type.name)
+
+
+def _type_name(field: FieldDescriptor) -> str:
+    return {FieldDescriptor.TYPE_STRING: "string", FieldDescriptor.TYPE_BOOL: "bool"}.get(field.type, "number")
+
+
+def _kind(value: Any) -> str:
+    return {dict: "an object", list: "a list", str: "text", bool: "true or false"}.get(type(value), "a number")

@@ -1,0 +1,145 @@
+"""Between protobuf messages and the values that the engine works on: nothing is checked or decided here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import cast
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.json_format import MessageToDict
+from google.protobuf.message import Message
+from google.protobuf.struct_pb2 import Struct, Value
+
+from imageflow.v1 import execution_pb2, pipeline_pb2
+
+from .definition import (
+    ComponentName,
+    ExecutionId,
+    Fallback,
+    GlobalParameters,
+    JsonValue,
+    OnFailure,
+    Persist,
+    Pipeline,
+    PipelineId,
+    PipelineMetadata,
+    PipelineVersion,
+    Resources,
+    RetryPolicy,
+    SlotName,
+    Step,
+    StepId,
+)
+from .effects import Failure
+from .plan import Plan, PlannedCall
+
+
+def read_pipeline(message: pipeline_pb2.Pipeline) -> Pipeline:
+    given = message.global_parameters
+    return Pipeline(
+        pipeline_id=PipelineId(message.pipeline_id),
+        steps=tuple(_read_step(step) for step in message.steps),
+        version=PipelineVersion(message.version) if message.version else None,
+        pipeline_name=message.pipeline_name or None,
+        metadata=PipelineMetadata(
+            message.metadata.created_by or None,
+            message.metadata.created_at or None,
+            message.metadata.description or None,
+        ),
+        output_step=StepId(message.output_step) if message.output_step else None,
+        fail_fast=message.fail_fast,
+        timeout=_duration(message, "timeout"),
+        global_parameters=GlobalParameters(
+            given.input_path or None,
+            given.output_path or None,
+            ExecutionId(given.execution_id) if given.execution_id else None,
+        ),
+    )
+
+
+def _read_step(message: pipeline_pb2.Step) -> Step:
+    return Step(
+        step_id=StepId(message.step_id),
+        component_name=ComponentName(message.component_name),
+        component_version=message.component_version or None,
+        dependencies=tuple(StepId(name) for name in message.dependencies),
+        parameters=_struct(message.parameters),
+        input_from={SlotName(slot): StepId(step) for slot, step in message.input_from.items()},
+        resources=_read_resources(message.resources) if message.HasField("resources") else None,
+        retry_policy=_read_retry(message.retry_policy) if message.HasField("retry_policy") else None,
+        timeout=_duration(message, "timeout"),
+        on_failure=OnFailure(pipeline_pb2.Step.OnFailure.Name(message.on_failure)) if message.on_failure else None,
+        fallback=_read_fallback(message.fallback) if message.HasField("fallback") else None,
+        persist=Persist(pipeline_pb2.Step.Persist.Name(message.persist)) if message.persist else None,
+    )
+
+
+def _read_resources(message: pipeline_pb2.Resources) -> Resources:
+    return Resources(message.cpu or None, message.memory or None, message.gpu or None, message.profile or None)
+
+
+def _read_retry(message: pipeline_pb2.RetryPolicy) -> RetryPolicy:
+    return RetryPolicy(
+        message.max_retries if message.HasField("max_retries") else None,
+        message.backoff_factor if message.HasField("backoff_factor") else None,
+        _duration(message, "initial_delay"),
+        _duration(message, "max_delay"),
+        message.jitter if message.HasField("jitter") else None,
+    )
+
+
+def _read_fallback(message: pipeline_pb2.Fallback) -> Fallback:
+    return Fallback(
+        ComponentName(message.component_name), message.component_version or None, _struct(message.parameters)
+    )
+
+
+def read_values(values: Mapping[str, Value]) -> dict[str, JsonValue]:
+    """Overrides as JSON values."""
+    return {name: cast(JsonValue, MessageToDict(value)) for name, value in values.items()}
+
+
+def write_plan(plan: Plan, *, transports: Mapping[str, str]) -> pipeline_pb2.Plan:
+    """`transports` says how images would travel to each step."""
+    message = pipeline_pb2.Plan(output_step=plan.output.step_id)
+    for step in plan.steps:
+        planned = message.steps.add(
+            step_id=step.step_id,
+            component_name=step.call.component_name,
+            component_version=step.call.component_version,
+            stage=step.stage,
+            dependencies=step.dependencies,
+            input_from={item.slot: item.step_id or "" for item in step.call.inputs},
+            target=step.call.target.name,
+            transport=transports.get(step.step_id, ""),
+        )
+        planned.parameters.update(dict(step.call.parameters))
+    return message
+
+
+def write_failure(failure: Failure) -> execution_pb2.Failure:
+    return execution_pb2.Failure(
+        code=failure.code, reason=failure.reason, message=failure.message, step_id=failure.step_id or ""
+    )
+
+
+def write_call(call: PlannedCall | None, outcome: execution_pb2.StepOutcome) -> None:
+    if call is not None:
+        outcome.component_name = call.component_name
+        outcome.component_version = call.component_version
+
+
+def _duration(message: Message, name: str) -> timedelta | None:
+    """A duration beyond what timedelta holds is as good as the longest it holds."""
+    if not message.HasField(name):
+        return None
+    value: Duration = getattr(message, name)
+    try:
+        return value.ToTimedelta()
+    except OverflowError:
+        return timedelta.max if value.seconds > 0 else timedelta.min
+
+
+def _struct(message: Struct) -> dict[str, JsonValue]:
+    return cast("dict[str, JsonValue]", MessageToDict(message))

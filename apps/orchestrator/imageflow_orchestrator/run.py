@@ -1,0 +1,304 @@
+"""Performs one execution: does what the state machine says, and tells it what came of it."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from time import perf_counter
+
+from opentelemetry import metrics, trace
+
+from imageflow_common.errors import ImageFlowError
+from imageflow_common.logs import EventLog
+from imageflow_common.process import RAW
+from imageflow_common.telemetry import duration_histogram
+
+from .call import Answer, StepCaller, Wanted, is_retryable
+from .definition import Persist, StepId
+from .effects import (
+    AttemptFailed,
+    AttemptSucceeded,
+    CancelAttempt,
+    CancelRequested,
+    Effect,
+    Event,
+    ExecutionOutcome,
+    ExecutionTimedOut,
+    Failure,
+    Finished,
+    ReleaseOutput,
+    RetryDue,
+    ScheduleRetry,
+    StartAttempt,
+    StepOutcome,
+    StepSettled,
+)
+from .images import Artifact, ImageTransport
+from .plan import Plan, PlannedStep
+from .state import advance, begin
+
+log = EventLog(__name__)
+
+
+@dataclass(slots=True)
+class StepTimes:
+    """When a step's attempts began and ended, in seconds of perf_counter."""
+
+    first_start: float = 0.0
+    last_start: float = 0.0
+    end: float = 0.0
+
+    @property
+    def processing_ms(self) -> float:
+        return max(0.0, self.end - self.first_start) * 1e3
+
+    @property
+    def retry_ms(self) -> float:
+        return max(0.0, self.last_start - self.first_start) * 1e3
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """What a run came to. `final` is the output image, encoded where the output step could do so; None unless
+    COMPLETED. `busy_ms` is the time in which at least one step ran."""
+
+    outcome: ExecutionOutcome
+    final: Artifact | None
+    times: dict[StepId, StepTimes]
+    busy_ms: float
+    total_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class OutputFormat:
+    """The media type and quality (0: the format's default) of the final image."""
+
+    media_type: str
+    quality: int = 0
+
+
+class Instruments:
+    """The orchestrator's metrics (R61)."""
+
+    def __init__(self) -> None:
+        meter = metrics.get_meter("imageflow")
+        self.tracer = trace.get_tracer("imageflow")
+        self.duration = duration_histogram(meter, "imageflow.pipeline.execution.duration", "Time of one execution")
+        self.steps = meter.create_counter("imageflow.step.executions.total", description="Steps that ended")
+
+
+_METRIC_STATUS = {"COMPLETED": "success", "CANCELLED": "cancelled"}
+
+
+def metric_status(status: str) -> str:
+    """`success`, `failed` or `cancelled`."""
+    return _METRIC_STATUS.get(status, "failed")
+
+
+@dataclass(slots=True)
+class _Busy:
+    """How long at least one attempt ran."""
+
+    running: int = 0
+    since: float = 0.0
+    seconds: float = 0.0
+
+    def start(self) -> None:
+        if self.running == 0:
+            self.since = perf_counter()
+        self.running += 1
+
+    def stop(self) -> None:
+        self.running -= 1
+        if self.running == 0:
+            self.seconds += perf_counter() - self.since
+
+
+@dataclass(slots=True)
+class Run:
+    """One execution of a plan over one image. `settled` is told each step's outcome as it becomes final, and the
+    step's own image if it has one."""
+
+    plan: Plan
+    input: Artifact
+    caller: StepCaller
+    transport: ImageTransport
+    instruments: Instruments
+    namespace: str
+    execution_id: str
+    output: OutputFormat
+    settled: Callable[[StepId, StepOutcome, Artifact | None], None] = lambda _step, _outcome, _image: None
+    _images: dict[tuple[StepId, int], Artifact] = field(default_factory=dict)
+    _last: dict[StepId, Artifact] = field(default_factory=dict)
+    _tasks: dict[tuple[StepId, int], asyncio.Task[None]] = field(default_factory=dict)
+    _times: dict[StepId, StepTimes] = field(default_factory=dict)
+    _busy: _Busy = field(default_factory=_Busy)
+    _steps: dict[StepId, PlannedStep] = field(init=False)
+    _group: asyncio.TaskGroup = field(init=False)
+    _finished: asyncio.Future[ExecutionOutcome] = field(init=False)
+    _deadline: float = field(init=False)
+    _state: object = field(init=False)
+
+    async def perform(self) -> RunResult:
+        """Runs to the end. When this is cancelled, so are all attempts, and nothing is left behind."""
+        started = perf_counter()
+        self._steps = {step.step_id: step for step in self.plan.steps}
+        self._finished = asyncio.get_running_loop().create_future()
+        self._deadline = started + self.plan.timeout.total_seconds()
+        attributes = {"pipeline.id": self.plan.pipeline_id, "execution.id": self.execution_id}
+        with self.instruments.tracer.start_as_current_span(
+            "pipeline.execute", attributes={**attributes, "operation.type": "execute"}
+        ) as span:
+            try:
+                outcome = await self._until_finished()
+                span.set_attribute("status", metric_status(outcome.status))
+                total = perf_counter() - started
+                self.instruments.duration.record(
+                    total, {"pipeline.id": self.plan.pipeline_id, "status": metric_status(outcome.status)}
+                )
+                final = self._final(outcome)
+                return RunResult(outcome, final, self._times, self._busy.seconds * 1e3, total * 1e3)
+            finally:
+                self._free_all(keep=None if self._finished.cancelled() else self._kept())
+
+    def cancel(self, message: str = "cancelled on request") -> None:
+        """Ends the run as CANCELLED."""
+        self._on(CancelRequested(message))
+
+    async def _until_finished(self) -> ExecutionOutcome:
+        async with asyncio.TaskGroup() as group:
+            self._group = group
+            self._state, effects = begin(self.plan)
+            self._apply(effects)
+            timer = asyncio.get_running_loop().call_later(
+                self.plan.timeout.total_seconds(), lambda: self._on(ExecutionTimedOut())
+            )
+            try:
+                outcome = await self._finished
+            finally:
+                timer.cancel()
+                for task in self._tasks.values():
+                    task.cancel()
+        return outcome
+
+    def _on(self, event: Event) -> None:
+        if self._finished.done():
+            return
+        self._state, effects = advance(self._state, event)  # type: ignore[arg-type]
+        self._apply(effects)
+
+    def _apply(self, effects: tuple[Effect, ...]) -> None:
+        for effect in effects:
+            match effect:
+                case StartAttempt():
+                    self._spawn(effect.step_id, effect.attempt, self._attempt(effect))
+                case ScheduleRetry():
+                    self._spawn(effect.step_id, effect.attempt, self._retry(effect))
+                case CancelAttempt():
+                    if task := self._tasks.pop((effect.step_id, effect.attempt), None):
+                        task.cancel()
+                case ReleaseOutput():
+                    self._release(effect.step_id, effect.attempt)
+                case StepSettled():
+                    self._settle(effect.step_id, effect.outcome)
+                case Finished():
+                    self._finished.set_result(effect.outcome)
+
+    def _spawn(self, step_id: StepId, attempt: int, work: "asyncio.coroutines.CoroutineType[None, None, None]") -> None:
+        self._tasks[step_id, attempt] = self._group.create_task(work)
+
+    async def _retry(self, effect: ScheduleRetry) -> None:
+        await asyncio.sleep(effect.drawn(random.random()).total_seconds())  # noqa: S311 - spreads load, no secret
+        self._on(RetryDue(effect.step_id, effect.attempt))
+
+    async def _attempt(self, start: StartAttempt) -> None:
+        times = self._times.setdefault(start.step_id, StepTimes(first_start=perf_counter()))
+        times.last_start = perf_counter()
+        self._busy.start()
+        try:
+            event = await self._call(start)
+        finally:
+            self._busy.stop()
+            times.end = perf_counter()
+        self._on(event)
+
+    async def _call(self, start: StartAttempt) -> Event:
+        attributes = {
+            "step.id": start.step_id,
+            "step.type": start.call.component_name,
+            "execution.id": self.execution_id,
+            "attempt": start.attempt,
+        }
+        with self.instruments.tracer.start_as_current_span("step.execute", attributes=attributes) as span:
+            try:
+                answer = await self._answer(start)
+            except ImageFlowError as exc:
+                span.record_exception(exc)
+                return AttemptFailed(start.step_id, start.attempt, _failure(exc, start.step_id))
+            if answer.image is not None:
+                self._images[start.step_id, start.attempt] = self._last[start.step_id] = answer.image
+            return AttemptSucceeded(start.step_id, start.attempt, answer, unchanged=answer.image is None)
+
+    async def _answer(self, start: StartAttempt) -> Answer:
+        remaining = self._deadline - perf_counter()
+        inputs = [self._source(item.source) for item in start.inputs]
+        return await self.caller.attempt(
+            start,
+            inputs,
+            self._wanted(start),
+            namespace=self.namespace,
+            execution_id=self.execution_id,
+            timeout=max(0.001, min(start.call.timeout.total_seconds(), remaining)),
+        )
+
+    def _wanted(self, start: StartAttempt) -> Wanted:
+        output = self.plan.output
+        if start.step_id != output.step_id or output.also_feeds:
+            return Wanted()
+        return Wanted(self.output.media_type, self.output.quality, always=True)
+
+    def _source(self, step_id: StepId | None) -> Artifact:
+        return self.input if step_id is None else self._last[step_id]
+
+    def _settle(self, step_id: StepId, outcome: StepOutcome) -> None:
+        component = outcome.call.component_name if outcome.call else self._steps[step_id].call.component_name
+        self.instruments.steps.add(1, {"step.type": component, "status": metric_status(outcome.status)})
+        log.debug("step.finished", execution_id=self.execution_id, step_id=step_id, status=outcome.status)
+        self.settled(step_id, outcome, self._last.get(step_id))
+
+    def _final(self, outcome: ExecutionOutcome) -> Artifact | None:
+        if outcome.status != "COMPLETED":
+            return None
+        if outcome.encoded_by_output_step:
+            return self._last[self.plan.output.step_id]
+        return self._source(outcome.image_source)
+
+    def _kept(self) -> Artifact | None:
+        outcome = self._finished.result() if self._finished.done() else None
+        return self._final(outcome) if outcome else None
+
+    def _release(self, step_id: StepId, attempt: int) -> None:
+        """What is to be stored stays until the end."""
+        if self._steps[step_id].persist is Persist.NEVER and (image := self._images.pop((step_id, attempt), None)):
+            self.transport.release(image)
+
+    def _free_all(self, keep: Artifact | None) -> None:
+        """The final image is the caller's to release."""
+        for image in (self.input, *self._images.values()):
+            if image is not keep:
+                self.transport.release(image)
+
+
+def _failure(error: ImageFlowError, step_id: StepId) -> Failure:
+    return Failure(error.code, error.reason, error.message, is_retryable(error), error.retry_after, step_id)
+
+
+def raw_wanted() -> Wanted:
+    return Wanted(RAW)
+
+
+def milliseconds(span: timedelta) -> float:
+    return span / timedelta(milliseconds=1)
