@@ -18,7 +18,7 @@ from imageflow.v1.component_pb2 import (
     StepResult,
 )
 from imageflow_common.errors import FailedPrecondition, ImageFlowError
-from imageflow_common.process import RAW
+from imageflow_common.formats import RAW
 from imageflow_common.rpc import channel_options
 from imageflow_common.status import from_rpc_error
 from imageflow_common.telemetry import context_to_metadata

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from imageflow.v1 import image_pb2
 from imageflow.v1.component_pb2 import ComponentRequest, ComponentResponse
 from imageflow_common.errors import ImageFlowError
-from imageflow_common.process import RAW
+from imageflow_common.formats import RAW
 from imageflow_common.shared import Capability, SharedDirectory
 
 INLINE_BELOW_BYTES = 256 * 1024

@@ -6,18 +6,16 @@ import asyncio
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import timedelta
 from time import perf_counter
 
 from opentelemetry import metrics, trace
 
 from imageflow_common.errors import ImageFlowError
 from imageflow_common.logs import EventLog
-from imageflow_common.process import RAW
 from imageflow_common.telemetry import duration_histogram
 
 from .call import Answer, StepCaller, Wanted, is_retryable
-from .definition import Persist, StepId
+from .definition import StepId
 from .effects import (
     AttemptFailed,
     AttemptSucceeded,
@@ -281,8 +279,7 @@ class Run:
         return self._final(outcome) if outcome else None
 
     def _release(self, step_id: StepId, attempt: int) -> None:
-        """What is to be stored stays until the end."""
-        if self._steps[step_id].persist is Persist.NEVER and (image := self._images.pop((step_id, attempt), None)):
+        if image := self._images.pop((step_id, attempt), None):
             self.transport.release(image)
 
     def _free_all(self, keep: Artifact | None) -> None:
@@ -295,10 +292,3 @@ class Run:
 def _failure(error: ImageFlowError, step_id: StepId) -> Failure:
     return Failure(error.code, error.reason, error.message, is_retryable(error), error.retry_after, step_id)
 
-
-def raw_wanted() -> Wanted:
-    return Wanted(RAW)
-
-
-def milliseconds(span: timedelta) -> float:
-    return span / timedelta(milliseconds=1)

@@ -3,7 +3,6 @@ thread and blocks; knows nothing of servers."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -16,11 +15,11 @@ from imageflow.v1.component_pb2 import ComponentRequest, ComponentResponse, Outp
 
 from .component import Component, Result
 from .errors import FailedPrecondition, InvalidArgument, InvalidImage, PermissionDenied
-from .images import EncodedBytes, ImageHeader, ImageLimits, decode, encode, probe
+from .formats import RAW, EncodedBytes
+from .images import ImageHeader, ImageLimits, decode, encode, probe
 from .pixels import DTYPES, IDENTITY, Affine, Pixels
 from .shared import Capability, SharedDirectory
 
-RAW = "image/x-raw"
 _SAMPLE_TYPES = dict(
     zip(
         DTYPES,
@@ -103,7 +102,7 @@ class Processor:
     ) -> Pixels:
         data = self._bytes_of(request, image)
         timings.transport_ms += clock.lap()
-        pixels = _raw_pixels(data, image) if image.media_type == RAW else self._decode(data, parameters)
+        pixels = raw_pixels(data, image) if image.media_type == RAW else self._decode(data, parameters)
         timings.decode_ms += clock.lap()
         if image.HasField("to_input"):
             pixels = Pixels(pixels.array, _affine(image.to_input) @ pixels.to_input)
@@ -180,7 +179,7 @@ class Processor:
         span.set_attribute("target_size", f"{target.width}x{target.height}")
 
 
-def _raw_pixels(data: memoryview, image: image_pb2.Image) -> Pixels:
+def raw_pixels(data: memoryview, image: image_pb2.Image) -> Pixels:
     layout = image.raw_layout
     dtype = _DTYPES.get(layout.sample_type)
     shape = (layout.height, layout.width, layout.channels)
@@ -214,9 +213,3 @@ def _image_message(pixels: Pixels, data: memoryview, options: OutputOptions) -> 
 def _affine(message: image_pb2.Affine) -> Affine:
     return Affine(message.a, message.b, message.c, message.d, message.e, message.f)
 
-
-def inline_image(data: EncodedBytes, *, media_type: str) -> tuple[Sequence[image_pb2.Image], bytes]:
-    """The `inputs` and `payload` of a request with one encoded image inline."""
-    image = image_pb2.Image(media_type=media_type, size_bytes=len(data))
-    image.payload_range.size_bytes = len(data)
-    return [image], bytes(data)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from imageflow_common.errors import ImageTooLarge, InvalidImage
 from imageflow_common.images.colour import decoded_format
-from imageflow_common.images.formats import (
+from imageflow_common.formats import (
     EncodedBytes,
     MediaType,
     count_frames,

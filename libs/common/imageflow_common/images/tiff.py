@@ -14,7 +14,7 @@ from typing import Any, Final, cast
 import numpy as np
 
 from imageflow_common.errors import ImageTooLarge
-from imageflow_common.images.formats import EncodedBytes
+from imageflow_common.formats import EncodedBytes
 from imageflow_common.pixels import PixelArray
 
 _ASCII: Final = 2

@@ -15,6 +15,9 @@ MediaType = Literal["image/jpeg", "image/png", "image/webp", "image/tiff", "imag
 MEDIA_TYPES: Final[tuple[MediaType, ...]] = get_args(MediaType)
 EncodedBytes = bytes | bytearray | memoryview
 
+RAW: Final = "image/x-raw"
+"""Pixels as a RawLayout says, not encoded at all."""
+
 MAX_GIF_BLOCKS: Final = 1_000_000
 """A picture of 64 MiB in blocks of the usual 255 bytes has 263,000."""
 
