@@ -25,7 +25,9 @@ MAX_ITEMS = 1_000
 _MAX_DEPTH = 32
 
 
-def parse_body(data: bytes, message: type[M], *, hidden: frozenset[str] = frozenset({"body"})) -> tuple[M, list[Violation]]:
+def parse_body(
+    data: bytes, message: type[M], *, hidden: frozenset[str] = frozenset({"body"})
+) -> tuple[M, list[Violation]]:
     """The message that the JSON says, as far as it can be read, and every fault in it.
 
     `hidden` are fields that JSON may not name. Raises InvalidArgument for what is no JSON object at all.
@@ -78,7 +80,9 @@ class _Walk:
             return {}
         return dict(self._fields(value, descriptor, path))
 
-    def _fields(self, value: dict[str, JsonValue], descriptor: Descriptor, path: str) -> Iterator[tuple[str, JsonValue]]:
+    def _fields(
+        self, value: dict[str, JsonValue], descriptor: Descriptor, path: str
+    ) -> Iterator[tuple[str, JsonValue]]:
         hidden = self._hidden if not path else frozenset()
         known = {field.json_name: field for field in descriptor.fields if field.name not in hidden}
         known |= {field.name: field for field in known.values()}
@@ -119,7 +123,9 @@ class _Walk:
         try:
             ParseDict(value, GetMessageClass(field.containing_type)())
         except (ParseError, RecursionError, AttributeError, TypeError) as exc:
-            self._fault(path, f"expected {_expected(field)}" if not isinstance(exc, RecursionError) else "nested too deeply")
+            self._fault(
+                path, f"expected {_expected(field)}" if not isinstance(exc, RecursionError) else "nested too deeply"
+            )
             return False
         return True
 
@@ -149,7 +155,9 @@ def _expected(field: FieldDescriptor) -> str:
         return {"string": "text", "bool": "true or false"}.get(_type_name(field), "a number in range")
     if _is_map(field):
         return "an object"
-    return {"Duration": 'a duration such as "1.5s"', "Struct": "an object"}.get(field.message_type.name, field.message_type.name)
+    return {"Duration": 'a duration such as "1.5s"', "Struct": "an object"}.get(
+        field.message_type.name, field.message_type.name
+    )
 
 
 def _type_name(field: FieldDescriptor) -> str:

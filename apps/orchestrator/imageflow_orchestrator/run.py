@@ -205,7 +205,7 @@ class Run:
                 case Finished():
                     self._finished.set_result(effect.outcome)
 
-    def _spawn(self, step_id: StepId, attempt: int, work: "asyncio.coroutines.CoroutineType[None, None, None]") -> None:
+    def _spawn(self, step_id: StepId, attempt: int, work: asyncio.coroutines.CoroutineType[None, None, None]) -> None:
         self._tasks[step_id, attempt] = self._group.create_task(work)
 
     async def _retry(self, effect: ScheduleRetry) -> None:
@@ -291,4 +291,3 @@ class Run:
 
 def _failure(error: ImageFlowError, step_id: StepId) -> Failure:
     return Failure(error.code, error.reason, error.message, is_retryable(error), error.retry_after, step_id)
-

@@ -167,3 +167,27 @@ class DataLoss(ImageFlowError):
 
     code = "DATA_LOSS"
     reason = "DATA_LOSS"
+
+
+def error_of(code: str) -> type[ImageFlowError]:
+    """The class of a gRPC status code's name; ImageFlowError itself for a fault of ours."""
+    return _BY_CODE.get(code, ImageFlowError)
+
+
+_BY_CODE: dict[str, type[ImageFlowError]] = {
+    kind.code: kind
+    for kind in (
+        InvalidArgument,
+        NotFound,
+        AlreadyExists,
+        PermissionDenied,
+        FailedPrecondition,
+        WriteConflict,
+        Overloaded,
+        Unavailable,
+        DeadlineExceeded,
+        Cancelled,
+        Unimplemented,
+        DataLoss,
+    )
+}

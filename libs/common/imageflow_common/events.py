@@ -57,9 +57,7 @@ class Events(Protocol):
         """
         ...
 
-    def subscribe(
-        self, topic: str, *, key: str | None = None
-    ) -> AbstractAsyncContextManager[AsyncIterator[Received]]:
+    def subscribe(self, topic: str, *, key: str | None = None) -> AbstractAsyncContextManager[AsyncIterator[Received]]:
         """Every event of a topic (of one key, where given) that is published after the block is entered.
 
         A subscriber that does not keep up loses the oldest events and receives a `Lagged` in their place; the
@@ -88,9 +86,7 @@ class LocalEvents:
             subscription.offer(event)
 
     @asynccontextmanager
-    async def subscribe(
-        self, topic: str, *, key: str | None = None
-    ) -> AsyncIterator[AsyncIterator[Received]]:
+    async def subscribe(self, topic: str, *, key: str | None = None) -> AsyncIterator[AsyncIterator[Received]]:
         self._check_open()
         subscription = _Subscription(key, self._queue_size)
         subscribers = self._subscriptions[topic]

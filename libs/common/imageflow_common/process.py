@@ -212,4 +212,3 @@ def _image_message(pixels: Pixels, data: memoryview, options: OutputOptions) -> 
 
 def _affine(message: image_pb2.Affine) -> Affine:
     return Affine(message.a, message.b, message.c, message.d, message.e, message.f)
-

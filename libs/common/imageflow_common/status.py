@@ -10,32 +10,13 @@ from google.protobuf.duration_pb2 import Duration
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 
-from . import errors
-from .errors import ImageFlowError, Violation
+from .errors import ImageFlowError, Violation, error_of
 
 DETAILS_KEY = "grpc-status-details-bin"
 ERROR_DOMAIN = "imageflow"
 _MAX_VIOLATIONS_ON_WIRE = 50
 _MAX_MESSAGE_LENGTH = 1_000
 
-_BY_CODE: dict[str, type[ImageFlowError]] = {
-    kind.code: kind
-    for kind in (
-        errors.InvalidArgument,
-        errors.NotFound,
-        errors.AlreadyExists,
-        errors.PermissionDenied,
-        errors.FailedPrecondition,
-        errors.WriteConflict,
-        errors.Overloaded,
-        errors.Unavailable,
-        errors.DeadlineExceeded,
-        errors.Cancelled,
-        errors.Unimplemented,
-        errors.DataLoss,
-        ImageFlowError,
-    )
-}
 
 
 def status_code(error: ImageFlowError) -> grpc.StatusCode:
@@ -62,7 +43,7 @@ def encode_details(error: ImageFlowError) -> bytes:
 
 def decode_error(code: grpc.StatusCode, message: str, details: bytes | None) -> ImageFlowError:
     """The exception that a peer raised, as the class of its code with its reason and details."""
-    kind = _BY_CODE.get(code.name, ImageFlowError)
+    kind = error_of(code.name)
     status = Status.FromString(details) if details else Status()
     reason, metadata, violations, retry_after = None, {}, [], None
     for detail in status.details:

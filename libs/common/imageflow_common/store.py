@@ -202,9 +202,7 @@ def parse_prefix(text: str) -> str:
     return prefix
 
 
-def check_put(
-    *, media_type: str, metadata: Mapping[str, str], if_absent: bool, if_generation: str | None
-) -> None:
+def check_put(*, media_type: str, metadata: Mapping[str, str], if_absent: bool, if_generation: str | None) -> None:
     """Raise `InvalidArgument` for what no store could keep.
 
     A media type is `type/subtype` with optional parameters, at most 255 ASCII characters. Metadata names are

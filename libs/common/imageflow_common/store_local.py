@@ -104,17 +104,13 @@ class LocalStore:
         return await self._run(self._get, parse_key(key))
 
     @asynccontextmanager
-    async def open(
-        self, key: ObjectKey, *, start: int = 0, end: int | None = None
-    ) -> AsyncIterator[ObjectReader]:
+    async def open(self, key: ObjectKey, *, start: int = 0, end: int | None = None) -> AsyncIterator[ObjectReader]:
         check_range(start, end)
         handle = _Handle(parse_key(key))
         try:
             info = await self._run(self._open, handle)
             if 0 < info.size_bytes <= start or (start and not info.size_bytes):
-                raise InvalidArgument(
-                    "the range starts behind the object's end", reason="RANGE_NOT_SATISFIABLE"
-                )
+                raise InvalidArgument("the range starts behind the object's end", reason="RANGE_NOT_SATISFIABLE")
             stop = info.size_bytes if end is None else min(end, info.size_bytes)
             yield _Reader(info, self._chunks(handle, start, stop))
         finally:
@@ -201,9 +197,7 @@ class LocalStore:
         }
         status = self._tree.finish_draft(fd, meta)
         with self._tree.locked(_lock_of(write.key)):
-            self._tree.place(
-                name, self._spell(write.key), if_absent=write.if_absent, if_generation=write.if_generation
-            )
+            self._tree.place(name, self._spell(write.key), if_absent=write.if_absent, if_generation=write.if_generation)
         return _info(write.key, status, meta)
 
     def _get(self, key: ObjectKey) -> StoredObject:

@@ -174,9 +174,7 @@ class Tree:
             os.stat(draft, dir_fd=self._session)  # else a delete pruned the folder under our feet: again
         raise Unavailable("the folder of the object changes too fast")
 
-    def _place_in(
-        self, folder: int, name: str, draft: str, if_absent: bool, if_generation: str | None
-    ) -> None:
+    def _place_in(self, folder: int, name: str, draft: str, if_absent: bool, if_generation: str | None) -> None:
         if if_generation is not None and self._generation(folder, name) != if_generation:
             raise WriteConflict("the object is not at the expected generation")
         if if_absent:

@@ -30,9 +30,7 @@ def _is_key(text: str) -> bool:
     return True
 
 
-TRICKY = st.sampled_from(
-    [".", "..", "a", "A", "%", ".dir", ".object", ".part", "é", "ß", "x" * 120, "\u0130"]
-)
+TRICKY = st.sampled_from([".", "..", "a", "A", "%", ".dir", ".object", ".part", "é", "ß", "x" * 120, "\u0130"])
 SEGMENTS = st.one_of(st.text(min_size=1, max_size=12), st.lists(TRICKY, min_size=1, max_size=4).map("".join))
 KEYS = st.lists(SEGMENTS, min_size=1, max_size=4).map("/".join).filter(_is_key).map(parse_key)
 
@@ -83,9 +81,7 @@ def test_a_prefix_ends_anywhere(text: str) -> None:
 @given(KEYS, st.booleans())
 def test_file_names_are_safe_and_lead_back_to_the_key(key: ObjectKey, fold_case: bool) -> None:
     names = spell(key, fold_case=fold_case)
-    assert all(
-        name not in ("", ".", "..") and "/" not in name and len(name.encode()) <= 255 for name in names
-    )
+    assert all(name not in ("", ".", "..") and "/" not in name and len(name.encode()) <= 255 for name in names)
     segments, pending = [], []
     for depth, name in enumerate(names):
         pending.append(name)
@@ -112,12 +108,8 @@ def test_an_ordinary_key_is_an_ordinary_path(key: str) -> None:
 
 
 @given(IDS, IDS, TIMES)
-def test_an_index_entry_and_a_marker_say_what_they_stand_for(
-    namespace: str, name: str, created: datetime
-) -> None:
-    expected = keys.IndexedExecution(
-        namespace, name, created.replace(microsecond=created.microsecond // 1000 * 1000)
-    )
+def test_an_index_entry_and_a_marker_say_what_they_stand_for(namespace: str, name: str, created: datetime) -> None:
+    expected = keys.IndexedExecution(namespace, name, created.replace(microsecond=created.microsecond // 1000 * 1000))
     for key, parse in (
         (keys.index_key(namespace, created, name), keys.parse_index_key),
         (keys.pending_key(namespace, created, name), keys.parse_pending_key),

@@ -64,9 +64,7 @@ async def test_a_file_changed_by_hand_has_another_generation(store: LocalStore, 
         await store.put(A, b"x", media_type=PNG, if_generation=info.generation)
 
 
-async def test_a_link_in_the_place_of_a_folder_is_not_followed(
-    store: LocalStore, root: Path, tmp_path: Path
-) -> None:
+async def test_a_link_in_the_place_of_a_folder_is_not_followed(store: LocalStore, root: Path, tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "secret.png").write_bytes(b"secret")

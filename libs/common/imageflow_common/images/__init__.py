@@ -4,9 +4,9 @@
 to libvips.
 """
 
+from imageflow_common.formats import MEDIA_TYPES, EncodedBytes, MediaType, media_type_of
 from imageflow_common.images.decode import decode
 from imageflow_common.images.encode import OUTPUT_TYPES, OutputType, encode, to_uint8, to_uint16
-from imageflow_common.formats import MEDIA_TYPES, EncodedBytes, MediaType, media_type_of
 from imageflow_common.images.header import DEFAULT_LIMITS, ImageHeader, ImageLimits, probe
 from imageflow_common.images.vips import array_as_vips, as_vips, from_vips
 

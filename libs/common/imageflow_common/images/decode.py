@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from imageflow_common.images.colour import to_srgb
 from imageflow_common.formats import EncodedBytes
+from imageflow_common.images.colour import to_srgb
 from imageflow_common.images.header import (
     DEFAULT_LIMITS,
     ImageHeader,

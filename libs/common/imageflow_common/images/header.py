@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from imageflow_common.errors import ImageTooLarge, InvalidImage
-from imageflow_common.images.colour import decoded_format
 from imageflow_common.formats import (
     EncodedBytes,
     MediaType,
@@ -13,6 +12,7 @@ from imageflow_common.formats import (
     media_type_of,
     name_of,
 )
+from imageflow_common.images.colour import decoded_format
 from imageflow_common.images.vips import VipsError, pyvips
 
 _LOADERS: dict[MediaType, str] = {

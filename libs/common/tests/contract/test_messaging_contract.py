@@ -33,9 +33,7 @@ async def local_queue() -> AsyncIterator[tuple[WorkQueue, DeadLetters]]:
 
 
 EVENTS: dict[str, Callable[[], AbstractAsyncContextManager[Events]]] = {"local": local_events}
-QUEUES: dict[str, Callable[[], AbstractAsyncContextManager[tuple[WorkQueue, DeadLetters]]]] = {
-    "local": local_queue
-}
+QUEUES: dict[str, Callable[[], AbstractAsyncContextManager[tuple[WorkQueue, DeadLetters]]]] = {"local": local_queue}
 
 
 @pytest.fixture(params=list(EVENTS))

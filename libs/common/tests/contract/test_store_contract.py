@@ -260,9 +260,7 @@ async def test_keys_that_differ_in_case_alone_are_two(store: ObjectStore) -> Non
 
 
 @pytest.mark.parametrize("page_size", [1, 2, 3, 1000])
-async def test_a_listing_is_in_the_order_of_utf8_bytes_whatever_the_page(
-    store: ObjectStore, page_size: int
-) -> None:
+async def test_a_listing_is_in_the_order_of_utf8_bytes_whatever_the_page(store: ObjectStore, page_size: int) -> None:
     keys = ["a", "a-b", "a/c", "a/c/d", "a0", "b/é", "b/z", "b/日本", "b/\U0001f600", "b/\ufb01", "z.png"]
     await put_all(store, *reversed(keys))
     expected = sorted(keys, key=lambda key: key.encode())
@@ -318,9 +316,7 @@ async def test_a_key_that_was_not_parsed_is_refused_all_the_same(store: ObjectSt
             pass
 
 
-@pytest.mark.parametrize(
-    "key", ["x" * 255, "/".join(["y" * 255] * 4), "é" * 127, "a" * 250 + ".png", "w/" * 60 + "w"]
-)
+@pytest.mark.parametrize("key", ["x" * 255, "/".join(["y" * 255] * 4), "é" * 127, "a" * 250 + ".png", "w/" * 60 + "w"])
 async def test_long_keys_are_kept(store: ObjectStore, key: str) -> None:
     await put_all(store, key)
     assert (await store.get(parse_key(key))).data == key.encode()

@@ -1,0 +1,293 @@
+"""The front door: PipelineService and ExecutionService. Decodes, delegates, encodes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from time import perf_counter
+from typing import Any, Protocol, TypeVar
+
+from google.api.httpbody_pb2 import HttpBody
+
+from imageflow.v1 import execution_pb2 as execution
+from imageflow.v1 import pipeline_pb2 as pipeline
+from imageflow.v1.execution_pb2 import Execution
+from imageflow_common.errors import InvalidArgument, InvalidPipeline, Violation, error_of
+from imageflow_common.rpc import Context, Method
+
+from .catalog import LiveCatalog
+from .definitions import Definitions
+from .engine import Engine, Processed, Requested
+from .identity import check_id, namespace_of
+from .json_body import parse_body
+from .messages import read_values, write_plan
+from .paging import page_size
+from .plan import Plan
+from .planner import Planner
+from .records import Records
+
+_DETECTIONS_HEADER_BYTES = 4_096
+
+
+class _WithBody(Protocol):
+    """A request that may hold itself as JSON."""
+
+    @property
+    def body(self) -> HttpBody: ...
+    def HasField(self, name: Any) -> bool: ...  # noqa: N802 - protobuf's name
+    def ClearField(self, name: Any) -> None: ...  # noqa: N802
+    def MergeFrom(self, other: Any) -> None: ...  # noqa: N802
+
+
+R = TypeVar("R", bound=Any)
+
+
+class PipelineApi:
+    """PipelineService."""
+
+    def __init__(self, engine: Engine, planner: Planner, definitions: Definitions, catalog: LiveCatalog) -> None:
+        self._engine = engine
+        self._planner = planner
+        self._definitions = definitions
+        self._catalog = catalog
+
+    def methods(self) -> dict[str, Method]:
+        return {
+            "ExecutePipeline": self.execute,
+            "ValidatePipeline": self.validate,
+            "ProcessImage": self.process,
+            "CreatePipeline": self.create,
+            "GetPipeline": self.get,
+            "ListPipelines": self.list,
+            "DeletePipeline": self.delete,
+        }
+
+    async def execute(
+        self, request: pipeline.ExecutePipelineRequest, context: Context
+    ) -> pipeline.ExecutePipelineResponse:
+        begun = perf_counter()
+        request, faults = _read(request)
+        definition = await self._asked_for(request, faults)
+        plan = self._planner.given(definition, read_values(request.overrides), faults)
+        given = definition.global_parameters
+        input_path = request.input_path or given.input_path
+        if not input_path:
+            raise InvalidArgument("there is no input", violations=[Violation("inputPath", "required")])
+        requested = Requested(
+            namespace=namespace_of(context),
+            execution_id=check_id("executionId", request.execution_id or given.execution_id, optional=True),
+            output_format=request.output_format,
+            quality=request.quality,
+            plan_ms=_since(begun),
+        )
+        done = await self._engine.execute(plan, input_path, request.output_path or given.output_path, requested)
+        return pipeline.ExecutePipelineResponse(execution=done)
+
+    async def validate(
+        self, request: pipeline.ValidatePipelineRequest, context: Context
+    ) -> pipeline.ValidatePipelineResponse:
+        request, faults = _read(request)
+        plan = self._planner.given(request.pipeline, read_values(request.overrides), faults)
+        return pipeline.ValidatePipelineResponse(plan=write_plan(plan, transports=self._transports(plan)))
+
+    async def process(self, request: pipeline.ProcessImageRequest, context: Context) -> HttpBody:
+        begun = perf_counter()
+        plan = await self._planner.stored(request.pipeline_id, request.version, request.set)
+        requested = Requested(
+            namespace=namespace_of(context),
+            execution_id=check_id("executionId", request.execution_id, optional=True),
+            output_format=request.output_format,
+            quality=request.quality,
+            plan_ms=_since(begun),
+        )
+        return await process_image(self._engine, self._catalog, plan, request.body, requested, context)
+
+    async def create(
+        self, request: pipeline.CreatePipelineRequest, context: Context
+    ) -> pipeline.CreatePipelineResponse:
+        definition, faults = request.pipeline, list[Violation]()
+        if request.HasField("body"):
+            definition, faults = parse_body(request.body.data, pipeline.Pipeline, hidden=frozenset())
+        if not definition.version:
+            faults.append(Violation("version", "required for a definition that is to be stored"))
+        self._planner.given(definition, {}, faults, stored=True)
+        stored = await self._definitions.create(definition)
+        self._planner.forget()
+        return pipeline.CreatePipelineResponse(pipeline=stored)
+
+    async def get(self, request: pipeline.GetPipelineRequest, context: Context) -> pipeline.GetPipelineResponse:
+        pipeline_id = check_id("pipelineId", request.pipeline_id)
+        found = await self._definitions.get(pipeline_id, check_id("version", request.version, optional=True))
+        return pipeline.GetPipelineResponse(pipeline=found)
+
+    async def list(
+        self, request: pipeline.ListPipelinesRequest, context: Context
+    ) -> pipeline.ListPipelinesResponse:
+        size, token = page_size(request.page_size), request.page_token or None
+        if request.pipeline_id:
+            pipeline_id = check_id("pipelineId", request.pipeline_id)
+            found, next_token = await self._definitions.versions(pipeline_id, page_size=size, page_token=token)
+        else:
+            found, next_token = await self._definitions.page(page_size=size, page_token=token)
+        return pipeline.ListPipelinesResponse(pipelines=found, next_page_token=next_token or "")
+
+    async def delete(
+        self, request: pipeline.DeletePipelineRequest, context: Context
+    ) -> pipeline.DeletePipelineResponse:
+        pipeline_id = check_id("pipelineId", request.pipeline_id)
+        await self._definitions.delete(pipeline_id, check_id("version", request.version, optional=True))
+        self._planner.forget()
+        return pipeline.DeletePipelineResponse()
+
+    async def _asked_for(
+        self, request: pipeline.ExecutePipelineRequest, faults: Sequence[Violation]
+    ) -> pipeline.Pipeline:
+        """The definition in the request, or the stored one it names."""
+        if request.HasField("pipeline") == bool(request.pipeline_id):
+            raise InvalidPipeline(
+                "give either pipeline or pipelineId", violations=[*faults, Violation("pipeline", "required, or pipelineId")]
+            )
+        if request.HasField("pipeline"):
+            return request.pipeline
+        pipeline_id = check_id("pipelineId", request.pipeline_id)
+        return await self._planner.definition(pipeline_id, check_id("version", request.version, optional=True))
+
+    def _transports(self, plan: Plan) -> dict[str, str]:
+        return {
+            step.step_id: "shared-memory" if self._catalog.shares_memory(step.call.target) else "inline"
+            for step in plan.steps
+        }
+
+
+class ExecutionApi:
+    """ExecutionService."""
+
+    def __init__(self, records: Records) -> None:
+        self._records = records
+
+    def methods(self) -> dict[str, Method]:
+        return {"GetExecution": self.get, "ListExecutions": self.list}
+
+    async def get(
+        self, request: execution.GetExecutionRequest, context: Context
+    ) -> execution.GetExecutionResponse:
+        execution_id = check_id("executionId", request.execution_id)
+        return execution.GetExecutionResponse(
+            execution=await self._records.get(namespace_of(context), execution_id)
+        )
+
+    async def list(
+        self, request: execution.ListExecutionsRequest, context: Context
+    ) -> execution.ListExecutionsResponse:
+        """Filters are applied to each page, so that a page may hold fewer than asked for."""
+        found, token = await self._records.page(
+            namespace_of(context), page_size=page_size(request.page_size), page_token=request.page_token or None
+        )
+        wanted = [
+            each
+            for each in found
+            if (not request.pipeline_id or each.pipeline_id == request.pipeline_id)
+            and (not request.status or each.status == request.status)
+        ]
+        return execution.ListExecutionsResponse(executions=wanted, next_page_token=token or "")
+
+
+async def process_image(
+    engine: Engine, catalog: LiveCatalog, plan: Plan, body: HttpBody, requested: Requested, context: Context
+) -> HttpBody:
+    """Image in, image out. A run that did not complete raises the failing step's error."""
+    processed = await engine.process(plan, body.data, body.content_type, requested)
+    done = processed.execution
+    if done.status != Execution.COMPLETED:
+        error = done.error
+        raise error_of(error.code)(
+            error.message,
+            reason=error.reason,
+            metadata={"executionId": done.execution_id, "stepId": error.step_id},
+        )
+    headers = [
+        ("imageflow-execution-id", done.execution_id),
+        ("server-timing", _server_timing(done)),
+        *_detections(plan, processed, catalog),
+    ]
+    await context.send_initial_metadata(tuple(headers))
+    return HttpBody(content_type=processed.media_type, data=processed.data)
+
+
+def _server_timing(done: Execution) -> str:
+    """W3C Server-Timing: the whole, the orchestrator's own part, and each step with where its time went."""
+    parts = [
+        f"total;dur={done.execution_time_ms:.2f}",
+        f"overhead;dur={done.timings.overhead_ms:.2f}",
+        f"queue;dur={done.timings.queue_ms:.2f}",
+        f"plan;dur={done.timings.plan_ms:.2f}",
+    ]
+    for step_id, step in done.results.items():
+        t = step.timings
+        detail = (
+            f"queue={t.queue_ms:.2f} transport={t.transport_ms:.2f} decode={t.decode_ms:.2f} "
+            f"compute={t.compute_ms:.2f} encode={t.encode_ms:.2f} retry={t.retry_ms:.2f}"
+        )
+        parts.append(f'{step_id};dur={step.processing_time_ms:.2f};desc="{detail}"')
+    return ", ".join(parts[:40])
+
+
+def _detections(plan: Plan, processed: Processed, catalog: LiveCatalog) -> list[tuple[str, str]]:
+    """The detections of every step that found some, as many as fit a header, strongest first."""
+    found: list[dict[str, Any]] = []
+    looked = False
+    for step in plan.steps:
+        answer = processed.answers.get(step.step_id)
+        description = catalog.description(step.call.component_name)
+        if answer is None or "detections" not in description.metadata_class.DESCRIPTOR.fields_by_name:
+            continue
+        looked = True
+        metadata: Any = description.read_metadata(answer.metadata)
+        found += [_detection(step.step_id, item) for item in metadata.detections]
+    if not looked:
+        return []
+    return [
+        ("imageflow-detections", _fitting(found, _DETECTIONS_HEADER_BYTES)),
+        ("imageflow-detection-count", str(len(found))),
+    ]
+
+
+def _detection(step_id: str, item: Any) -> dict[str, Any]:
+    return {
+        "stepId": step_id,
+        "label": item.label,
+        "confidence": round(item.confidence, 4),
+        "box": _box(item.box),
+        "inputBox": _box(item.input_box),
+    }
+
+
+def _box(box: Any) -> dict[str, float]:
+    return {"x": round(box.x, 1), "y": round(box.y, 1), "width": round(box.width, 1), "height": round(box.height, 1)}
+
+
+def _fitting(items: Iterable[dict[str, Any]], limit_bytes: int) -> str:
+    """A JSON list of as many items as fit, in ASCII."""
+    texts: list[str] = []
+    size = 2
+    for item in items:
+        text = json.dumps(item, separators=(",", ":"))
+        size += len(text) + 1
+        if size > limit_bytes:
+            break
+        texts.append(text)
+    return f"[{','.join(texts)}]"
+
+
+def _read(request: R) -> tuple[R, list[Violation]]:
+    """The request, from its JSON body where it has one."""
+    if not request.HasField("body"):
+        return request, []
+    parsed, faults = parse_body(request.body.data, type(request))
+    request.ClearField("body")
+    parsed.MergeFrom(request)
+    return parsed, faults
+
+
+def _since(start: float) -> float:
+    return (perf_counter() - start) * 1e3

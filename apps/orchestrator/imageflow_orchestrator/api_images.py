@@ -1,0 +1,107 @@
+"""The front door: ImageService. Raw bytes in and out, in chunks, never whole in memory."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterable, AsyncIterator
+from uuid import uuid4
+
+from google.api.httpbody_pb2 import HttpBody
+
+from imageflow.v1 import stored_image_pb2 as stored
+from imageflow_common.errors import ImageTooLarge, InvalidArgument
+from imageflow_common.keys import list_user_objects, parse_user_key
+from imageflow_common.rpc import Context, Method
+from imageflow_common.store import ObjectInfo, ObjectStore
+
+from .paging import page_size
+
+_MEDIA_TYPE = re.compile(r"[a-z0-9][a-z0-9.+-]{0,63}/[a-z0-9][a-z0-9.+-]{0,63}")
+_UNKNOWN = "application/octet-stream"
+_FORM = "application/x-www-form-urlencoded"
+
+
+class ImageApi:
+    """ImageService."""
+
+    def __init__(self, store: ObjectStore, max_upload_bytes: int) -> None:
+        self._store = store
+        self._max_upload_bytes = max_upload_bytes
+
+    def methods(self) -> dict[str, Method]:
+        return {
+            "UploadImage": self.upload,
+            "DownloadImage": self.download,
+            "ListImages": self.list,
+            "DeleteImage": self.delete,
+        }
+
+    async def upload(
+        self, requests: AsyncIterator[stored.UploadImageRequest], context: Context
+    ) -> stored.UploadImageResponse:
+        first = await anext(aiter(requests), None)
+        if first is None:
+            raise InvalidArgument("the upload has no parts")
+        key = parse_user_key(first.key or f"uploads/{uuid4()}")
+        info = await self._store.put(key, self._parts(first, requests), media_type=_media_type(first.body.content_type))
+        return stored.UploadImageResponse(image=_describe(info))
+
+    async def download(self, request: stored.DownloadImageRequest, context: Context) -> AsyncIterator[HttpBody]:
+        async with self._store.open(parse_user_key(request.key)) as reader:
+            info = reader.info
+            headers = [("imageflow-size-bytes", str(info.size_bytes))]
+            if info.sha256:
+                headers.append(("imageflow-sha256", info.sha256))
+            await context.send_initial_metadata(tuple(headers))
+            empty = True
+            async for chunk in reader:
+                empty = False
+                yield HttpBody(content_type=info.media_type, data=chunk)
+            if empty:
+                yield HttpBody(content_type=info.media_type)
+
+    async def list(self, request: stored.ListImagesRequest, context: Context) -> stored.ListImagesResponse:
+        page = await list_user_objects(
+            self._store,
+            request.prefix,
+            page_size=page_size(request.page_size),
+            page_token=request.page_token or None,
+        )
+        images = [_describe(await self._store.head(item.key)) for item in page.items]
+        return stored.ListImagesResponse(images=images, next_page_token=page.next_page_token or "")
+
+    async def delete(self, request: stored.DeleteImageRequest, context: Context) -> stored.DeleteImageResponse:
+        """Raises ObjectNotFound when there is none."""
+        key = parse_user_key(request.key)
+        await self._store.head(key)
+        await self._store.delete(key)
+        return stored.DeleteImageResponse()
+
+    async def _parts(
+        self, first: stored.UploadImageRequest, rest: AsyncIterable[stored.UploadImageRequest]
+    ) -> AsyncIterator[bytes]:
+        size = len(first.body.data)
+        self._check(size)
+        yield first.body.data
+        async for part in rest:
+            size += len(part.body.data)
+            self._check(size)
+            yield part.body.data
+
+    def _check(self, size: int) -> None:
+        if size > self._max_upload_bytes:
+            raise ImageTooLarge(f"the upload has more than {self._max_upload_bytes} bytes")
+
+
+def _media_type(declared: str) -> str:
+    """What a client says, without parameters; nothing of use becomes application/octet-stream."""
+    bare = declared.partition(";")[0].strip().lower()
+    return bare if _MEDIA_TYPE.fullmatch(bare) and bare != _FORM else _UNKNOWN
+
+
+def _describe(info: ObjectInfo) -> stored.StoredImage:
+    image = stored.StoredImage(
+        key=info.key, size_bytes=info.size_bytes, media_type=info.media_type, sha256=info.sha256 or ""
+    )
+    image.update_time.FromDatetime(info.modified)
+    return image
