@@ -120,9 +120,7 @@ class PipelineApi:
         found = await self._definitions.get(pipeline_id, check_id("version", request.version, optional=True))
         return pipeline.GetPipelineResponse(pipeline=found)
 
-    async def list(
-        self, request: pipeline.ListPipelinesRequest, context: Context
-    ) -> pipeline.ListPipelinesResponse:
+    async def list(self, request: pipeline.ListPipelinesRequest, context: Context) -> pipeline.ListPipelinesResponse:
         size, token = page_size(request.page_size), request.page_token or None
         if request.pipeline_id:
             pipeline_id = check_id("pipelineId", request.pipeline_id)
@@ -145,7 +143,8 @@ class PipelineApi:
         """The definition in the request, or the stored one it names."""
         if request.HasField("pipeline") == bool(request.pipeline_id):
             raise InvalidPipeline(
-                "give either pipeline or pipelineId", violations=[*faults, Violation("pipeline", "required, or pipelineId")]
+                "give either pipeline or pipelineId",
+                violations=[*faults, Violation("pipeline", "required, or pipelineId")],
             )
         if request.HasField("pipeline"):
             return request.pipeline
@@ -168,13 +167,9 @@ class ExecutionApi:
     def methods(self) -> dict[str, Method]:
         return {"GetExecution": self.get, "ListExecutions": self.list}
 
-    async def get(
-        self, request: execution.GetExecutionRequest, context: Context
-    ) -> execution.GetExecutionResponse:
+    async def get(self, request: execution.GetExecutionRequest, context: Context) -> execution.GetExecutionResponse:
         execution_id = check_id("executionId", request.execution_id)
-        return execution.GetExecutionResponse(
-            execution=await self._records.get(namespace_of(context), execution_id)
-        )
+        return execution.GetExecutionResponse(execution=await self._records.get(namespace_of(context), execution_id))
 
     async def list(
         self, request: execution.ListExecutionsRequest, context: Context

@@ -35,9 +35,7 @@ class CatalogApi:
             "ProcessWithComponent": self.process,
         }
 
-    async def list(
-        self, request: catalog.ListComponentsRequest, context: Context
-    ) -> catalog.ListComponentsResponse:
+    async def list(self, request: catalog.ListComponentsRequest, context: Context) -> catalog.ListComponentsResponse:
         """The page token is the last name of the page before."""
         size = page_size(request.page_size)
         names = sorted(name for name in self._live.registry.components if name > request.page_token)
@@ -100,5 +98,3 @@ class SystemApi:
 
     async def openapi(self, request: system.GetOpenApiRequest, context: Context) -> HttpBody:
         return HttpBody(content_type="application/json", data=self._openapi)
-
-

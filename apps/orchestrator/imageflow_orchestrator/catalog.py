@@ -199,7 +199,7 @@ def _spec(entry: RegisteredComponent, description: Description) -> ComponentSpec
             targets=entry.targets_of(version),
             timeout=timeout,
             input_slots=slots,
-            image_effect=ImageEffect(effect) if effect in ImageEffect else ImageEffect.CHANGES,
+            image_effect=ImageEffect.__members__.get(effect, ImageEffect.CHANGES),
             image_effect_parameter=message.image_effect_parameter or None,
         )
         for version in message.versions

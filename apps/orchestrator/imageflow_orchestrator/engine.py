@@ -359,4 +359,3 @@ def _is_final(plan: Plan, step_id: StepId) -> bool:
 
 def _since(start: float) -> float:
     return (perf_counter() - start) * 1e3
-

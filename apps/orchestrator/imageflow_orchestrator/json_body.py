@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Callable, Iterator
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar, cast
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.json_format import ParseDict, ParseError
@@ -34,7 +34,7 @@ def parse_body(
     """
     document = _load(data)
     violations: list[Violation] = []
-    clean = _Walk(violations.append, hidden).message(document, message.DESCRIPTOR, "")
+    clean = _Walk(violations.append, hidden).message(document, cast(Descriptor, message.DESCRIPTOR), "")
     return ParseDict(clean, message()), violations
 
 
@@ -97,9 +97,9 @@ class _Walk:
         if field.is_repeated and not _is_map(field):
             yield field.json_name, self._list(value, field, path)
             return
-        is_message = field.message_type is not None and field.message_type.file.package != "google.protobuf"
-        if is_message and not _is_map(field):
-            yield field.json_name, self.message(value, field.message_type, path)
+        message = field.message_type
+        if message is not None and message.file.package != "google.protobuf" and not _is_map(field):
+            yield field.json_name, self.message(value, message, path)
         elif self._fits({field.json_name: value}, field, path):
             yield field.json_name, value
 
@@ -121,7 +121,7 @@ class _Walk:
 
     def _fits(self, value: dict[str, JsonValue], field: FieldDescriptor, path: str) -> bool:
         try:
-            ParseDict(value, GetMessageClass(field.containing_type)())
+            ParseDict(value, GetMessageClass(cast(Descriptor, field.containing_type))())
         except (ParseError, RecursionError, AttributeError, TypeError) as exc:
             self._fault(
                 path, f"expected {_expected(field)}" if not isinstance(exc, RecursionError) else "nested too deeply"

@@ -11,13 +11,28 @@ from .messages import write_call, write_failure
 from .plan import Plan
 from .run import RunResult, StepTimes
 
+STATES = {
+    effects.Status.PENDING: Execution.PENDING,
+    effects.Status.RUNNING: Execution.RUNNING,
+    effects.Status.COMPLETED: Execution.COMPLETED,
+    effects.Status.FAILED: Execution.FAILED,
+    effects.Status.CANCELLED: Execution.CANCELLED,
+    effects.Status.SKIPPED: Execution.SKIPPED,
+}
+SKIP_REASONS = {
+    effects.SkipReason.CONDITION_FALSE: StepOutcome.CONDITION_FALSE,
+    effects.SkipReason.FAILURE_SKIPPED: StepOutcome.FAILURE_SKIPPED,
+    effects.SkipReason.DEPENDENCY_FAILED: StepOutcome.DEPENDENCY_FAILED,
+    effects.SkipReason.EXECUTION_ENDED: StepOutcome.EXECUTION_ENDED,
+}
+
 
 def write_outcome(
     execution: Execution, plan: Plan, result: RunResult, catalog: LiveCatalog, *, with_metadata: bool
 ) -> None:
     """Fills in status, error and each step's outcome. What components found out costs most, so only on demand."""
     outcome = result.outcome
-    execution.status = Execution.State.Value(outcome.status)
+    execution.status = STATES[outcome.status]
     if outcome.failure is not None:
         execution.error.CopyFrom(write_failure(outcome.failure))
     for step in plan.steps:
@@ -30,11 +45,11 @@ def write_outcome(
 
 
 def _write_step(outcome: effects.StepOutcome, times: StepTimes, written: StepOutcome) -> None:
-    written.status = Execution.State.Value(outcome.status)
+    written.status = STATES[outcome.status]
     written.attempts = outcome.attempts
     written.processing_time_ms = times.processing_ms
     if outcome.skip_reason is not None:
-        written.skip_reason = StepOutcome.SkipReason.Value(outcome.skip_reason)
+        written.skip_reason = SKIP_REASONS[outcome.skip_reason]
     write_call(outcome.call, written)
     if outcome.failure is not None:
         written.error.CopyFrom(write_failure(outcome.failure))

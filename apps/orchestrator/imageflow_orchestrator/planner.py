@@ -65,13 +65,16 @@ class Planner:
         self._stored: _Cache[tuple[str, str], _Stored] = _Cache(_CACHED_PLANS)
 
     def given(
-        self, pipeline: Pipeline, overrides: Mapping[str, JsonValue], faults: Sequence[Violation] = (), *, stored: bool = False
+        self,
+        pipeline: Pipeline,
+        overrides: Mapping[str, JsonValue],
+        faults: Sequence[Violation] = (),
+        *,
+        stored: bool = False,
     ) -> Plan:
         """The plan of a definition in hand. Raises InvalidPipeline with `faults`, found earlier, and all others."""
         try:
-            plan = plan_execution(
-                read_pipeline(pipeline), catalog=self._catalog, overrides=overrides, stored=stored
-            )
+            plan = plan_execution(read_pipeline(pipeline), catalog=self._catalog, overrides=overrides, stored=stored)
         except InvalidPipeline as exc:
             raise _invalid([*faults, *exc.violations]) from exc
         if faults:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from time import perf_counter
 
@@ -205,7 +205,7 @@ class Run:
                 case Finished():
                     self._finished.set_result(effect.outcome)
 
-    def _spawn(self, step_id: StepId, attempt: int, work: asyncio.coroutines.CoroutineType[None, None, None]) -> None:
+    def _spawn(self, step_id: StepId, attempt: int, work: Coroutine[None, None, None]) -> None:
         self._tasks[step_id, attempt] = self._group.create_task(work)
 
     async def _retry(self, effect: ScheduleRetry) -> None:
@@ -224,7 +224,7 @@ class Run:
         self._on(event)
 
     async def _call(self, start: StartAttempt) -> Event:
-        attributes = {
+        attributes: dict[str, str | int] = {
             "step.id": start.step_id,
             "step.type": start.call.component_name,
             "execution.id": self.execution_id,

@@ -220,13 +220,15 @@ async def start_server(
     *,
     service_names: Sequence[str],
     descriptors: Descriptors,
+    described: Sequence[str] = (),
 ) -> RunningServer:
-    """Starts serving, with health and reflection. Raises OSError when the port is taken."""
+    """Starts serving, with health and reflection, which also tells of the services `described` that others serve.
+    Raises OSError when the port is taken."""
     server = create_server(settings)
     server.add_generic_rpc_handlers(tuple(handlers))
     status = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(status, server)
-    names = [*service_names, health.SERVICE_NAME, reflection.SERVICE_NAME]
+    names = [*dict.fromkeys([*service_names, *described]), health.SERVICE_NAME, reflection.SERVICE_NAME]
     reflection.enable_server_reflection(names, server, pool=_with_health(descriptors))
     try:
         port = server.add_insecure_port(f"{settings.host}:{settings.port}")

@@ -18,7 +18,6 @@ _MAX_VIOLATIONS_ON_WIRE = 50
 _MAX_MESSAGE_LENGTH = 1_000
 
 
-
 def status_code(error: ImageFlowError) -> grpc.StatusCode:
     return grpc.StatusCode[error.code]
 

@@ -1,0 +1,5 @@
+"""`python -m imageflow_orchestrator`."""
+
+from .app import main
+
+main()

@@ -1,0 +1,175 @@
+"""Builds the orchestrator from its settings, and runs it."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import grpc
+
+from imageflow_common.descriptors import own_descriptors
+from imageflow_common.errors import ImageFlowError
+from imageflow_common.logs import EventLog, configure_logs
+from imageflow_common.rpc import RunningServer, run, service_handler, start_server, wait_for_signal
+from imageflow_common.settings import load_settings
+from imageflow_common.shared import SharedDirectory
+from imageflow_common.store import ObjectStore
+from imageflow_common.store_local import LocalStore
+from imageflow_common.telemetry import configure_telemetry
+
+from .admission import Admission
+from .api import ExecutionApi, PipelineApi
+from .api_catalog import CatalogApi, SystemApi
+from .api_images import ImageApi
+from .call import GrpcCaller, StepCaller
+from .catalog import LiveCatalog
+from .definitions import Definitions
+from .engine import Engine
+from .images import ImageTransport
+from .planner import Planner
+from .records import Records
+from .registry import Registry, parse_registry
+from .run import Instruments
+from .settings import OrchestratorSettings
+
+log = EventLog(__name__)
+
+SERVICE = "orchestrator"
+VERSION = version("imageflow-orchestrator")
+
+
+@dataclass(frozen=True, slots=True)
+class Orchestrator:
+    """Everything built, nothing listening yet."""
+
+    catalog: LiveCatalog
+    handlers: list[grpc.GenericRpcHandler]
+    service_names: list[str]
+
+
+def load_registry(path: Path | None) -> Registry:
+    """The registry in a file, or the one that comes with the orchestrator. Raises InvalidArgument, OSError."""
+    if path is None:
+        return parse_registry(files(__package__).joinpath("registry.yaml").read_text(), path="registry.yaml")
+    return parse_registry(path.read_text(), path=path.name)
+
+
+def open_store(url: str) -> ObjectStore:
+    """The store behind a `file://` URL; a relative directory is relative to the working directory."""
+    parts = urlsplit(url)
+    return LocalStore(Path(unquote(parts.netloc + parts.path)))
+
+
+@asynccontextmanager
+async def build(settings: OrchestratorSettings) -> AsyncIterator[Orchestrator]:
+    """Builds the orchestrator; lets go of everything afterwards."""
+    registry = load_registry(settings.registry_file)
+    store = open_store(settings.store_url)
+    transport = ImageTransport(SharedDirectory(settings.shared_directory) if settings.shared_directory else None)
+    caller = GrpcCaller(settings.max_message_bytes)
+    catalog = LiveCatalog(registry, caller, transport.capability)
+    definitions, records = Definitions(store), Records(store)
+    planner = Planner(catalog, definitions)
+    engine = Engine(
+        store=store,
+        records=records,
+        catalog=catalog,
+        caller=StepCaller(caller, catalog, transport),
+        transport=transport,
+        admission=Admission(max_running=settings.max_running, max_waiting=settings.max_waiting),
+        instruments=Instruments(),
+        max_image_bytes=settings.max_image_bytes,
+        process_records=settings.process_records,
+    )
+    services: dict[str, Any] = {
+        "PipelineService": PipelineApi(engine, planner, definitions, catalog),
+        "ExecutionService": ExecutionApi(records),
+        "ImageService": ImageApi(store, settings.max_upload_bytes),
+        "CatalogService": CatalogApi(catalog, planner, engine),
+        "SystemService": SystemApi(catalog, VERSION),
+    }
+    own = own_descriptors()
+    names = {f"imageflow.v1.{name}": service for name, service in services.items()}
+    handlers = [service_handler(own.service(name), service.methods()) for name, service in names.items()]
+    try:
+        yield Orchestrator(catalog, handlers, list(names))
+    finally:
+        await caller.close()
+        transport.close()
+        await store.close()
+
+
+async def serve(settings: OrchestratorSettings) -> None:
+    """Serves until SIGTERM or SIGINT, then ends in order."""
+    async with build(settings) as orchestrator, asyncio.TaskGroup() as background:
+        watching = [
+            background.create_task(orchestrator.catalog.watch()),
+            background.create_task(_watch_registry(orchestrator.catalog, settings)),
+        ]
+        running = await _start(orchestrator, settings)
+        log.info("orchestrator.ready", port=running.port, version=VERSION)
+        try:
+            await wait_for_signal()
+        finally:
+            await running.stop()
+            for task in watching:
+                task.cancel()
+            log.info("orchestrator.stopped")
+
+
+async def _start(orchestrator: Orchestrator, settings: OrchestratorSettings) -> RunningServer:
+    """Reflection describes the components' services too: the gateway sends all reflection here."""
+    own = own_descriptors()
+    return await start_server(
+        settings,
+        orchestrator.handlers,
+        service_names=[*orchestrator.service_names],
+        descriptors=own,
+        described=own.service_names(),
+    )
+
+
+async def _watch_registry(catalog: LiveCatalog, settings: OrchestratorSettings) -> None:
+    """Takes over a changed registry file; one with faults is logged and the old one stays."""
+    path = settings.registry_file
+    if path is None:
+        return
+    known = path.read_text()
+    while True:
+        await asyncio.sleep(settings.registry_poll_seconds)
+        try:
+            text = await asyncio.to_thread(path.read_text)
+            if text == known:
+                continue
+            known = text
+            catalog.replace_registry(parse_registry(text, path=path.name))
+            log.info("registry.reloaded")
+        except (OSError, ImageFlowError) as exc:
+            violations = getattr(exc, "violations", ())
+            log.error(
+                "registry.refused", error=str(exc), violations=[f"{v.field}: {v.description}" for v in violations]
+            )
+
+
+def main() -> None:
+    """The orchestrator's main program."""
+    settings = load_settings(OrchestratorSettings)
+    configure_logs(service=SERVICE, version=VERSION, style=settings.log_format, level=settings.log_level)
+    flush = configure_telemetry(service=SERVICE, version=VERSION)
+    try:
+        run(lambda: serve(settings))
+    except (OSError, ImageFlowError) as exc:
+        print(f"{SERVICE}: {exc}", file=sys.stderr)
+        for violation in getattr(exc, "violations", ()):
+            print(f"  {violation.field}: {violation.description}", file=sys.stderr)
+        raise SystemExit(1) from exc
+    finally:
+        flush()

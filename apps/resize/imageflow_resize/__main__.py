@@ -1,0 +1,5 @@
+"""`python -m imageflow_resize`."""
+
+from .app import main
+
+main()
