@@ -26,7 +26,7 @@ class ParameterSchema(Protocol):
     """The parameters that one version of a component takes."""
 
     def complete(self, given: Mapping[str, JsonValue]) -> tuple[dict[str, JsonValue], list[Violation]]:
-        """Every parameter by canonical name, defaults filled in; every fault, its field a parameter's name."""
+        """Every parameter by canonical name, defaults filled in; every fault, its field the parameter."""
         ...
 
     def encode(self, values: Mapping[str, JsonValue]) -> bytes:
