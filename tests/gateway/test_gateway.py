@@ -1,0 +1,415 @@
+"""What a caller of the gateway sees, over HTTP and gRPC."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import grpc
+import httpx
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from imageflow_common.errors import InvalidPipeline, ObjectNotFound, Overloaded, Violation
+
+if TYPE_CHECKING:
+    from tests.gateway.conftest import Backend, Eventually, Gateway
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+AnyCall: TypeAlias = "grpc.aio.UnaryUnaryMultiCallable[Any, Any]"
+MIB = 1024 * 1024
+ERROR_INFO = "type.googleapis.com/google.rpc.ErrorInfo"
+
+
+def reason(response: httpx.Response) -> str:
+    """The reason of an error, which has the one shape that errors have."""
+    assert response.headers["content-type"] == "application/json"
+    error = response.json()
+    assert set(error) == {"code", "message", "details"}
+    assert error["message"]
+    return str(next(detail["reason"] for detail in error["details"] if detail["@type"] == ERROR_INFO))
+
+
+@pytest.mark.parametrize("content_type", ["application/json", "application/x-www-form-urlencoded", None])
+async def test_a_json_body_arrives_as_it_was_sent(
+    client: httpx.AsyncClient, backend: Backend, content_type: str | None
+) -> None:
+    body = b'{"pipeline": {"dependancies": 1}, '
+    headers = {"content-type": content_type} if content_type else {}
+    response = await client.post("/v1/pipelines:execute", content=body, headers=headers)
+    assert response.status_code == 200
+    request = backend.last.requests[0]
+    assert (request.body.data, request.body.content_type) == (body, content_type or "")
+
+
+async def test_an_execution_is_answered_as_json_at_the_top(client: httpx.AsyncClient, backend: Backend) -> None:
+    async def execute(request: Any, context: Any) -> Any:
+        return backend.message("Execution")(execution_id="e-1", status="COMPLETED")
+
+    backend.answers["PipelineService/ExecutePipeline"] = execute
+    response = await client.post("/v1/pipelines:execute", json={})
+    assert response.json()["executionId"] == "e-1"
+    assert response.json()["status"] == "COMPLETED"
+
+
+@pytest.mark.parametrize("output_format", ["outputFormat", "output_format"])
+async def test_an_image_goes_through_a_pipeline_raw(
+    client: httpx.AsyncClient, backend: Backend, output_format: str
+) -> None:
+    async def process(request: Any, context: Any) -> Any:
+        await context.send_initial_metadata((("imageflow-execution-id", "e-2"), ("server-timing", "resize;dur=1")))
+        return backend.message("google.api.HttpBody")(content_type="image/webp", data=request.body.data[::-1])
+
+    backend.answers["PipelineService/ProcessImage"] = process
+    image = bytes(range(256)) * 12_000
+    response = await client.post(
+        f"/v1/pipelines/p-1.2:process?set=a.width=3&set=b.text=x%20y%2Bz&{output_format}=png&quality=80",
+        content=image,
+        headers={"content-type": "image/png", "accept-encoding": "gzip"},
+    )
+    assert response.content == image[::-1]
+    assert response.headers["content-type"] == "image/webp"
+    assert response.headers["imageflow-execution-id"] == "e-2"
+    assert response.headers["server-timing"] == "resize;dur=1"
+    assert "content-encoding" not in response.headers
+    request = backend.last.requests[0]
+    assert request.pipeline_id == "p-1.2"
+    assert list(request.set) == ["a.width=3", "b.text=x y+z"]
+    assert (request.output_format, request.quality) == ("png", 80)
+    assert (request.body.content_type, request.body.data) == ("image/png", image)
+
+
+@pytest.mark.parametrize(
+    ("path", "key"),
+    [
+        ("a/b.png", "a/b.png"),
+        ("a%2Fb.png", "a/b.png"),
+        ("a%20b%2B(1).png", "a b+(1).png"),
+        ("a+b.png", "a+b.png"),
+        ("%E2%82%AC.png", "€.png"),
+        ("a//b", "a//b"),
+        ("a%252Fb", "a%2Fb"),
+        ("a/../b", "b"),
+        ("a:b", "a:b"),
+        ("a%3Aprocess", "a:process"),
+    ],
+)
+async def test_a_key_is_the_decoded_rest_of_the_path(
+    client: httpx.AsyncClient, backend: Backend, path: str, key: str
+) -> None:
+    response = await client.put(f"/v1/images/{path}", content=b"x")
+    assert response.status_code == 200
+    assert backend.last.requests[0].key == key
+
+
+async def test_an_upload_streams(client: httpx.AsyncClient, backend: Backend, eventually: Eventually) -> None:
+    """The service has the first part before the caller has sent the last."""
+    may_end = asyncio.Event()
+
+    async def parts() -> AsyncIterator[bytes]:
+        yield bytes(2 * MIB)
+        await asyncio.wait_for(may_end.wait(), 10)
+        yield b"end"
+
+    async def upload() -> httpx.Response:
+        return await client.put("/v1/images/k", content=parts(), headers={"content-type": "image/png"})
+
+    sending = asyncio.create_task(upload())
+    await eventually(lambda: bool(backend.calls and backend.last.requests))
+    may_end.set()
+    assert (await sending).status_code == 200
+    first, *others = backend.last.requests
+    assert (first.key, first.body.content_type) == ("k", "image/png")
+    assert sum(len(part.body.data) for part in (first, *others)) == 2 * MIB + 3
+    assert {part.key for part in others} == {""}
+
+
+async def test_a_download_streams_with_its_metadata_as_headers(client: httpx.AsyncClient, backend: Backend) -> None:
+    async def download(request: Any, context: Any) -> AsyncIterator[Any]:
+        await context.send_initial_metadata((("imageflow-sha256", "abc"), ("imageflow-size-bytes", "3000000")))
+        for _ in range(3):
+            yield backend.message("google.api.HttpBody")(content_type="image/png", data=b"x" * 1_000_000)
+
+    backend.answers["ImageService/DownloadImage"] = download
+    response = await client.get("/v1/images/k", headers={"accept-encoding": "gzip"})
+    assert response.content == b"x" * 3_000_000
+    assert response.headers["content-type"] == "image/png"
+    assert response.headers["imageflow-sha256"] == "abc"
+    assert "content-encoding" not in response.headers
+
+
+async def test_an_error_before_the_first_byte_of_a_download_has_its_status(
+    client: httpx.AsyncClient, backend: Backend
+) -> None:
+    async def missing(request: Any, context: Any) -> AsyncIterator[Any]:
+        raise ObjectNotFound("no object under this key")
+        yield
+
+    backend.answers["ImageService/DownloadImage"] = missing
+    response = await client.get("/v1/images/k")
+    assert (response.status_code, reason(response)) == (404, "OBJECT_NOT_FOUND")
+
+
+async def test_overload_is_429_with_when_to_come_back(client: httpx.AsyncClient, backend: Backend) -> None:
+    async def refuse(request: Any, context: Any) -> Any:
+        raise Overloaded("busy", retry_after=timedelta(seconds=2))
+
+    backend.answers["PipelineService/ExecutePipeline"] = refuse
+    response = await client.post("/v1/pipelines:execute", json={})
+    assert (response.status_code, reason(response)) == (429, "OVERLOADED")
+    assert response.headers["retry-after"] == "2"
+    assert response.json()["details"][1]["retryDelay"] == "2s"
+
+
+async def test_faults_of_a_definition_are_listed(client: httpx.AsyncClient, backend: Backend) -> None:
+    async def refuse(request: Any, context: Any) -> Any:
+        raise InvalidPipeline("1 fault", violations=[Violation("steps[0].width", "unknown field")])
+
+    backend.answers["PipelineService/ExecutePipeline"] = refuse
+    response = await client.post("/v1/pipelines:execute", json={})
+    assert (response.status_code, reason(response)) == (400, "INVALID_PIPELINE")
+    (violation,) = response.json()["details"][1]["fieldViolations"]
+    assert (violation["field"], violation["description"]) == ("steps[0].width", "unknown field")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "expected"),
+    [
+        ("GET", "/nowhere", 404, "NO_SUCH_ROUTE"),
+        ("GET", "/v1/nowhere", 404, "NO_SUCH_ROUTE"),
+        ("PATCH", "/v1/pipelines", 404, "NO_SUCH_ROUTE"),
+        ("GET", "/v1/pipelines:execute", 404, "NO_SUCH_ROUTE"),
+        ("POST", "/imageflow.v1.PipelineService/ExecutePipeline", 404, "NO_SUCH_ROUTE"),
+        ("GET", "/v1/pipelines?bogus=1", 400, "INVALID_REQUEST"),
+        ("GET", "/v1/pipelines?pageSize=x", 400, "INVALID_REQUEST"),
+        ("GET", "/v1/executions?status=bogus", 400, "INVALID_REQUEST"),
+    ],
+)
+async def test_what_is_not_served_is_a_json_error(
+    client: httpx.AsyncClient, method: str, path: str, status: int, expected: str
+) -> None:
+    response = await client.request(method, path)
+    assert (response.status_code, reason(response)) == (status, expected)
+
+
+@pytest.mark.parametrize("headers", [{"x": "y" * 40_000}, {f"x{i}": "y" for i in range(150)}])
+async def test_too_many_headers_are_431(client: httpx.AsyncClient, headers: dict[str, str]) -> None:
+    response = await client.get("/healthz", headers=headers)
+    assert (response.status_code, reason(response)) == (431, "HEADERS_TOO_LARGE")
+
+
+@pytest.mark.parametrize(
+    ("path", "size", "status"),
+    [
+        ("/v1/pipelines:execute", 4 * MIB, 200),
+        ("/v1/pipelines:execute", 4 * MIB + 1, 413),
+        ("/v1/pipelines/p:process", 64 * MIB, 200),
+        ("/v1/pipelines/p:process", 100_000_000, 413),
+        ("/v1/images", 100_000_000, 413),
+    ],
+)
+async def test_bodies_have_a_limit(gateway: Gateway, backend: Backend, path: str, size: int, status: int) -> None:
+    """As a client that reads while it writes, such as curl: one that only writes may see its connection reset."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+    writer.write(f"POST {path} HTTP/1.1\r\nhost: gateway\r\ncontent-length: {size}\r\n\r\n".encode())
+    if status == 200:
+        writer.write(bytes(size))
+        await writer.drain()
+    head = (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 20)).decode().lower()
+    assert head.startswith(f"http/1.1 {status} ")
+    if status == 413:
+        error = json.loads(await asyncio.wait_for(reader.readuntil(b"}\n"), 20))
+        assert error["details"][0]["reason"] == "BODY_TOO_LARGE"
+    writer.close()
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"GARBAGE\r\n\r\n",
+        b"GET /healthz HTTP/1.1\r\n\r\n",
+        b"POST /v1/pipelines:execute HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
+    ],
+)
+async def test_what_is_not_http_is_a_json_error(gateway: Gateway, sent: bytes) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+    writer.write(sent)
+    answer = await asyncio.wait_for(reader.read(), 20)
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 ")
+    assert json.loads(body)["details"][0]["reason"] == "INVALID_REQUEST"
+    writer.close()
+
+
+async def test_a_callers_deadline_reaches_the_service_and_ends_the_call(
+    client: httpx.AsyncClient, backend: Backend
+) -> None:
+    async def never(request: Any, context: Any) -> Any:
+        await asyncio.Event().wait()
+
+    backend.answers["PipelineService/ExecutePipeline"] = never
+    response = await client.post("/v1/pipelines:execute", json={}, headers={"grpc-timeout": "300m"})
+    assert (response.status_code, reason(response)) == (504, "DEADLINE_EXCEEDED")
+    assert backend.last.seconds_left is not None
+    assert backend.last.seconds_left < 0.31
+
+
+async def test_a_call_without_a_deadline_gets_the_longest(client: httpx.AsyncClient, backend: Backend) -> None:
+    await client.get("/healthz")
+    assert backend.last.seconds_left is not None
+    assert 250 < backend.last.seconds_left <= 300
+
+
+async def test_headers_that_the_gateway_sets_cannot_come_from_outside(
+    client: httpx.AsyncClient, backend: Backend
+) -> None:
+    await client.get("/healthz", headers={"x-client-id": "root", "x-request-id": "mine", "x-envoy-force-trace": "1"})
+    seen = backend.last.metadata
+    assert "x-client-id" not in seen
+    assert "x-envoy-force-trace" not in seen
+    assert seen["x-request-id"] != "mine"
+
+
+async def test_nobody_can_make_the_gateway_retry(client: httpx.AsyncClient, backend: Backend) -> None:
+    async def refuse(request: Any, context: Any) -> Any:
+        raise Overloaded("busy")
+
+    backend.answers["SystemService/GetHealth"] = refuse
+    retry = {"x-envoy-retry-on": "5xx", "x-envoy-retry-grpc-on": "resource-exhausted", "x-envoy-max-retries": "3"}
+    await client.get("/healthz", headers=retry)
+    assert len(backend.calls) == 1
+
+
+@pytest.mark.parametrize(
+    ("origin", "allowed"),
+    [
+        ("http://localhost:3000", True),
+        ("http://127.0.0.1", True),
+        ("https://example.com", False),
+        ("http://localhost.example.com", False),
+    ],
+)
+async def test_pages_of_this_machine_alone_may_call(client: httpx.AsyncClient, origin: str, allowed: bool) -> None:
+    headers = {"origin": origin, "access-control-request-method": "POST"}
+    response = await client.options("/v1/pipelines:execute", headers=headers)
+    assert response.headers.get("access-control-allow-origin") == (origin if allowed else None)
+    response = await client.get("/healthz", headers={"origin": origin})
+    assert ("access-control-allow-origin" in response.headers) is allowed
+
+
+async def test_json_is_compressed(client: httpx.AsyncClient, backend: Backend) -> None:
+    async def execution(request: Any, context: Any) -> Any:
+        return backend.message("Execution")(execution_id="e" * 5_000)
+
+    backend.answers["ExecutionService/GetExecution"] = execution
+    request = client.build_request("GET", "/v1/executions/e", headers={"accept-encoding": "gzip"})
+    response = await client.send(request, stream=True)
+    assert response.headers["content-encoding"] == "gzip"
+    raw = b"".join([part async for part in response.aiter_raw()])
+    assert json.loads(gzip.decompress(raw))["executionId"] == "e" * 5_000
+
+
+async def test_grpc_web_goes_over_plain_http(client: httpx.AsyncClient, backend: Backend) -> None:
+    async def execution(request: Any, context: Any) -> Any:
+        return backend.message("Execution")(execution_id=request.execution_id)
+
+    backend.answers["ExecutionService/GetExecution"] = execution
+    message = backend.message("GetExecutionRequest")(execution_id="e-9").SerializeToString()
+    response = await client.post(
+        "/imageflow.v1.ExecutionService/GetExecution",
+        content=b"\0" + len(message).to_bytes(4, "big") + message,
+        headers={"content-type": "application/grpc-web+proto", "x-grpc-web": "1"},
+    )
+    size = int.from_bytes(response.content[1:5], "big")
+    answer: Any = backend.message("Execution").FromString(response.content[5 : 5 + size])
+    assert answer.execution_id == "e-9"
+    trailers = response.content[5 + size :]
+    assert trailers[0] == 0x80
+    assert b"grpc-status:0" in trailers
+
+
+async def test_native_grpc_reaches_every_service(gateway: Gateway, backend: Backend) -> None:
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{gateway.port}") as channel:
+        for service, method in [
+            ("PipelineService", "ListPipelines"),
+            ("ExecutionService", "ListExecutions"),
+            ("ImageService", "ListImages"),
+            ("CatalogService", "ListComponents"),
+            ("SystemService", "GetHealth"),
+            ("ResizeService", "Process"),
+            ("DetectService", "Process"),
+        ]:
+            call: AnyCall = channel.unary_unary(f"/imageflow.v1.{service}/{method}")
+            await call(b"", timeout=10)
+            assert backend.last.method == f"{service}/{method}"
+        health = health_pb2_grpc.HealthStub(channel)
+        answer = await health.Check(health_pb2.HealthCheckRequest(), timeout=10)
+        assert answer.status == health_pb2.HealthCheckResponse.SERVING
+
+
+@pytest.mark.parametrize(
+    ("method", "code", "details"),
+    [
+        ("FilterService/Process", grpc.StatusCode.UNAVAILABLE, "the service cannot be reached"),
+        ("ComponentService/Describe", grpc.StatusCode.UNIMPLEMENTED, ""),
+    ],
+)
+async def test_the_gateways_own_errors_are_statuses_without_json_for_grpc(
+    gateway: Gateway, method: str, code: grpc.StatusCode, details: str
+) -> None:
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{gateway.port}") as channel:
+        call: AnyCall = channel.unary_unary(f"/imageflow.v1.{method}")
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await call(b"", timeout=10)
+    assert (caught.value.code(), caught.value.details()) == (code, details)
+
+
+async def test_reflection_lists_and_describes_with_no_protos_at_hand(gateway: Gateway) -> None:
+    buf = Path(sys.executable).with_name("buf")
+    options = "--protocol grpc --http2-prior-knowledge --list-methods --reflect-protocol grpc-v1alpha"
+    command = [str(buf), "curl", *options.split()]
+    listed = await asyncio.to_thread(
+        subprocess.run, [*command, gateway.url], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert listed.returncode == 0, listed.stderr
+    assert "imageflow.v1.PipelineService/ExecutePipeline" in listed.stdout
+    assert "imageflow.v1.ResizeService/Process" in listed.stdout
+
+
+async def test_the_access_log_has_no_query_and_no_successful_probes(
+    gateway: Gateway, client: httpx.AsyncClient, backend: Backend, eventually: Eventually
+) -> None:
+    async def process(request: Any, context: Any) -> Any:
+        await context.send_initial_metadata((("imageflow-execution-id", "e-log"),))
+        return backend.message("google.api.HttpBody")()
+
+    backend.answers["PipelineService/ProcessImage"] = process
+    trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    await client.get("/healthz")
+    await client.post("/v1/pipelines/logged:process?set=secret", content=b"", headers={"traceparent": trace})
+
+    def lines() -> list[dict[str, Any]]:
+        return [line for line in gateway.access_log() if line["execution_id"] == "e-log"]
+
+    await eventually(lambda: bool(lines()))
+    assert lines()[0]["path"] == "/v1/pipelines/logged:process"
+    assert lines()[0]["traceparent"] == trace
+    assert lines()[0]["status"] == 200
+    assert "secret" not in gateway.output.read_text()
+    assert not any(line["path"] == "/healthz" and line["status"] == 200 for line in gateway.access_log())
+
+
+async def test_the_status_port_shows_two_pages_of_the_admin_interface(gateway: Gateway) -> None:
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{gateway.status_port}") as status:
+        assert (await status.get("/ready")).status_code == 200
+        assert "envoy_cluster_upstream_rq" in (await status.get("/stats/prometheus")).text
+        assert (await status.post("/quitquitquit")).status_code == 404
+        assert (await status.get("/config_dump")).status_code == 404
