@@ -62,9 +62,7 @@ class PipelineApi:
             "DeletePipeline": self.delete,
         }
 
-    async def execute(
-        self, request: pipeline.ExecutePipelineRequest, context: Context
-    ) -> pipeline.ExecutePipelineResponse:
+    async def execute(self, request: pipeline.ExecutePipelineRequest, context: Context) -> Execution:
         begun = perf_counter()
         request, faults = _read(request)
         definition = await self._asked_for(request, faults)
@@ -80,15 +78,12 @@ class PipelineApi:
             quality=request.quality,
             plan_ms=_since(begun),
         )
-        done = await self._engine.execute(plan, input_path, request.output_path or given.output_path, requested)
-        return pipeline.ExecutePipelineResponse(execution=done)
+        return await self._engine.execute(plan, input_path, request.output_path or given.output_path, requested)
 
-    async def validate(
-        self, request: pipeline.ValidatePipelineRequest, context: Context
-    ) -> pipeline.ValidatePipelineResponse:
+    async def validate(self, request: pipeline.ValidatePipelineRequest, context: Context) -> pipeline.Plan:
         request, faults = _read(request)
         plan = self._planner.given(request.pipeline, read_values(request.overrides), faults)
-        return pipeline.ValidatePipelineResponse(plan=write_plan(plan, transports=self._transports(plan)))
+        return write_plan(plan, transports=self._transports(plan))
 
     async def process(self, request: pipeline.ProcessImageRequest, context: Context) -> HttpBody:
         begun = perf_counter()
@@ -102,9 +97,7 @@ class PipelineApi:
         )
         return await process_image(self._engine, self._catalog, plan, request.body, requested, context)
 
-    async def create(
-        self, request: pipeline.CreatePipelineRequest, context: Context
-    ) -> pipeline.CreatePipelineResponse:
+    async def create(self, request: pipeline.CreatePipelineRequest, context: Context) -> pipeline.Pipeline:
         definition, faults = request.pipeline, list[Violation]()
         if request.HasField("body"):
             definition, faults = parse_body(request.body.data, pipeline.Pipeline, hidden=frozenset())
@@ -113,12 +106,11 @@ class PipelineApi:
         self._planner.given(definition, {}, faults, stored=True)
         stored = await self._definitions.create(definition)
         self._planner.forget()
-        return pipeline.CreatePipelineResponse(pipeline=stored)
+        return stored
 
-    async def get(self, request: pipeline.GetPipelineRequest, context: Context) -> pipeline.GetPipelineResponse:
+    async def get(self, request: pipeline.GetPipelineRequest, context: Context) -> pipeline.Pipeline:
         pipeline_id = check_id("pipelineId", request.pipeline_id)
-        found = await self._definitions.get(pipeline_id, check_id("version", request.version, optional=True))
-        return pipeline.GetPipelineResponse(pipeline=found)
+        return await self._definitions.get(pipeline_id, check_id("version", request.version, optional=True))
 
     async def list(self, request: pipeline.ListPipelinesRequest, context: Context) -> pipeline.ListPipelinesResponse:
         size, token = page_size(request.page_size), request.page_token or None
@@ -167,9 +159,9 @@ class ExecutionApi:
     def methods(self) -> dict[str, Method]:
         return {"GetExecution": self.get, "ListExecutions": self.list}
 
-    async def get(self, request: execution.GetExecutionRequest, context: Context) -> execution.GetExecutionResponse:
+    async def get(self, request: execution.GetExecutionRequest, context: Context) -> Execution:
         execution_id = check_id("executionId", request.execution_id)
-        return execution.GetExecutionResponse(execution=await self._records.get(namespace_of(context), execution_id))
+        return await self._records.get(namespace_of(context), execution_id)
 
     async def list(
         self, request: execution.ListExecutionsRequest, context: Context

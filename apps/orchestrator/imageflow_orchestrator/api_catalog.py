@@ -44,8 +44,8 @@ class CatalogApi:
             components=[self._component(name) for name in names[:size]], next_page_token=token
         )
 
-    async def get(self, request: catalog.GetComponentRequest, context: Context) -> catalog.GetComponentResponse:
-        return catalog.GetComponentResponse(component=self._component(request.component_name))
+    async def get(self, request: catalog.GetComponentRequest, context: Context) -> catalog.Component:
+        return self._component(request.component_name)
 
     async def process(self, request: catalog.ProcessWithComponentRequest, context: Context) -> HttpBody:
         begun = perf_counter()

@@ -36,15 +36,13 @@ class ImageApi:
             "DeleteImage": self.delete,
         }
 
-    async def upload(
-        self, requests: AsyncIterator[stored.UploadImageRequest], context: Context
-    ) -> stored.UploadImageResponse:
+    async def upload(self, requests: AsyncIterator[stored.UploadImageRequest], context: Context) -> stored.StoredImage:
         first = await anext(aiter(requests), None)
         if first is None:
             raise InvalidArgument("the upload has no parts")
         key = parse_user_key(first.key or f"uploads/{uuid4()}")
         info = await self._store.put(key, self._parts(first, requests), media_type=_media_type(first.body.content_type))
-        return stored.UploadImageResponse(image=_describe(info))
+        return _describe(info)
 
     async def download(self, request: stored.DownloadImageRequest, context: Context) -> AsyncIterator[HttpBody]:
         async with self._store.open(parse_user_key(request.key)) as reader:

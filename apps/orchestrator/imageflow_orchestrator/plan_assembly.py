@@ -141,9 +141,7 @@ def _resolve_images(graph: Graph, drafts: Sequence[DraftStep]) -> Mapping[int | 
     return images
 
 
-def _plan_call(
-    draft: DraftCall, images: Mapping[int | None, int | None], ids: Sequence[StepId]
-) -> PlannedCall:
+def _plan_call(draft: DraftCall, images: Mapping[int | None, int | None], ids: Sequence[StepId]) -> PlannedCall:
     return PlannedCall(
         component_name=draft.component.name,
         component_version=draft.version.version,
@@ -153,9 +151,7 @@ def _plan_call(
         timeout=draft.timeout,
         changes_image=draft.changes_image,
         inputs=tuple(
-            PlannedInput(
-                binding.slot, binding.position, _id(binding.source, ids), _id(images[binding.source], ids)
-            )
+            PlannedInput(binding.slot, binding.position, _id(binding.source, ids), _id(images[binding.source], ids))
             for binding in draft.bindings
         ),
     )

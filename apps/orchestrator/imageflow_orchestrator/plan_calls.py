@@ -121,9 +121,7 @@ class CallPlanner:
         version = component.version(wanted.component_version)
         if version is None:
             known = listed([version.version for version in component.versions])
-            sentence = (
-                f"{component.name} has no version {quoted(wanted.component_version or '')}; it has {known}"
-            )
+            sentence = f"{component.name} has no version {quoted(wanted.component_version or '')}; it has {known}"
             self._faults.add(f"{wanted.path}.componentVersion", sentence)
         return version
 
@@ -136,14 +134,10 @@ class CallPlanner:
         for violation in violations:
             override = wanted.overrides.get(plain(violation.field))
             path = f"{wanted.path}.parameters.{clipped(violation.field)}"
-            self._faults.add(
-                f"overrides[{clipped(override[0])}]" if override else path, violation.description
-            )
+            self._faults.add(f"overrides[{clipped(override[0])}]" if override else path, violation.description)
         return values
 
-    def _bind(
-        self, component: ComponentSpec, slots: Sequence[InputSlot], wanted: Wanted
-    ) -> tuple[Binding, ...]:
+    def _bind(self, component: ComponentSpec, slots: Sequence[InputSlot], wanted: Wanted) -> tuple[Binding, ...]:
         names = [slot.name for slot in slots]
         for slot_name in wanted.sources:
             if slot_name not in names:

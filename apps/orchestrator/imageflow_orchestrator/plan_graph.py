@@ -33,17 +33,11 @@ class Graph:
         return [place for place in range(len(self.dependencies)) if place not in followed]
 
 
-def read_graph(
-    steps: Sequence[Step], paths: Sequence[str], places: Mapping[StepId, int], faults: Faults
-) -> Graph:
+def read_graph(steps: Sequence[Step], paths: Sequence[str], places: Mapping[StepId, int], faults: Faults) -> Graph:
     """Reads `dependencies` and `inputFrom`; unknown steps, repetitions and cycles are faults."""
     before = len(faults.violations)
-    written = [
-        _read_dependencies(place, steps[place], paths[place], places, faults) for place in range(len(steps))
-    ]
-    sources = [
-        _read_sources(place, steps[place], paths[place], places, faults) for place in range(len(steps))
-    ]
+    written = [_read_dependencies(place, steps[place], paths[place], places, faults) for place in range(len(steps))]
+    sources = [_read_sources(place, steps[place], paths[place], places, faults) for place in range(len(steps))]
     dependencies = [
         tuple(dict.fromkeys([*listed_ones, *(fed for fed in feeds.values() if fed is not None)]))
         for listed_ones, feeds in zip(written, sources, strict=True)
@@ -81,9 +75,7 @@ def _read_sources(
     return read
 
 
-def _find(
-    step_id: StepId, asking: int, path: str, places: Mapping[StepId, int], faults: Faults
-) -> int | None:
+def _find(step_id: StepId, asking: int, path: str, places: Mapping[StepId, int], faults: Faults) -> int | None:
     found = places.get(step_id)
     if found is None:
         faults.add(path, f"there is no step {quoted(step_id)}{faults.suggest(step_id, places)}")

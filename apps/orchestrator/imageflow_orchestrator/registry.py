@@ -63,14 +63,10 @@ class RegisteredComponent:
 class Registry:
     """Every entry. Immutable; a registry that is read again is another one."""
 
-    def __init__(
-        self, components: Iterable[RegisteredComponent], profiles: Mapping[str, ResourceAmounts]
-    ) -> None:
+    def __init__(self, components: Iterable[RegisteredComponent], profiles: Mapping[str, ResourceAmounts]) -> None:
         self.components = {component.name: component for component in components}
         self.profiles = dict(profiles)
-        self._by_any_name = {
-            name: component for component in self.components.values() for name in component.names()
-        }
+        self._by_any_name = {name: component for component in self.components.values() for name in component.names()}
 
     def names(self) -> tuple[str, ...]:
         """Every name and alias."""

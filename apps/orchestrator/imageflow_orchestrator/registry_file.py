@@ -90,19 +90,13 @@ class FieldReader:
             self._quantity(parse_gpu, fields.get("gpu"), 0, f"{path}.gpu", required=False),
         )
 
-    def targets(
-        self, value: JsonValue, path: str, profiles: Mapping[str, ResourceAmounts]
-    ) -> tuple[Target, ...]:
+    def targets(self, value: JsonValue, path: str, profiles: Mapping[str, ResourceAmounts]) -> tuple[Target, ...]:
         entries = self.mapping(value, path)
         if not entries:
             self.faults.add(path, "name at least one target, such as 'default'")
-        return tuple(
-            self._target(name, entry, joined(path, name), profiles) for name, entry in entries.items()
-        )
+        return tuple(self._target(name, entry, joined(path, name), profiles) for name, entry in entries.items())
 
-    def _target(
-        self, name: str, value: JsonValue, path: str, profiles: Mapping[str, ResourceAmounts]
-    ) -> Target:
+    def _target(self, name: str, value: JsonValue, path: str, profiles: Mapping[str, ResourceAmounts]) -> Target:
         fields = self.mapping(value, path, keys=("address", "profile", "resources", "max_in_flight"))
         address = self.text(fields.get("address"), f"{path}.address")
         if address != "".join(address.split()):
@@ -110,9 +104,7 @@ class FieldReader:
         amounts = self._amounts_of_target(fields, path, profiles)
         return Target(name, address, amounts, self._in_flight(fields.get("max_in_flight"), path))
 
-    def _amounts_of_target(
-        self, fields: Fields, path: str, profiles: Mapping[str, ResourceAmounts]
-    ) -> ResourceAmounts:
+    def _amounts_of_target(self, fields: Fields, path: str, profiles: Mapping[str, ResourceAmounts]) -> ResourceAmounts:
         if ("profile" in fields) == ("resources" in fields):
             self.faults.add(path, "give either a profile or resources")
         if "resources" in fields:
@@ -133,9 +125,7 @@ class FieldReader:
             return None
         return value
 
-    def _quantity(
-        self, parse: Callable[[str], Q], value: JsonValue, otherwise: Q, path: str, *, required: bool
-    ) -> Q:
+    def _quantity(self, parse: Callable[[str], Q], value: JsonValue, otherwise: Q, path: str, *, required: bool) -> Q:
         if value is None and not required:
             return otherwise
         if value is None or isinstance(value, bool | list | dict):

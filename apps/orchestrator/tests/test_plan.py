@@ -34,9 +34,7 @@ from imageflow_orchestrator.plan import ASYNCHRONOUS, Plan, PlannedStep, plan_ex
 
 
 def step(step_id: str, component: str = "resize", *dependencies: str, **options: Any) -> Step:
-    return Step(
-        StepId(step_id), ComponentName(component), dependencies=tuple(map(StepId, dependencies)), **options
-    )
+    return Step(StepId(step_id), ComponentName(component), dependencies=tuple(map(StepId, dependencies)), **options)
 
 
 def pipeline(*steps: Step, **options: Any) -> Pipeline:
@@ -58,9 +56,7 @@ def by_id(plan: Plan) -> dict[str, PlannedStep]:
 
 
 def test_a_step_gets_its_component_version_target_and_every_parameter(catalog: Catalog) -> None:
-    steps = planned(
-        catalog, step("a", "ai-detection", parameters={"annotate": True}), step("b", "resize", "a")
-    )
+    steps = planned(catalog, step("a", "ai-detection", parameters={"annotate": True}), step("b", "resize", "a"))
     detect, resize = steps["a"].call, steps["b"].call
     assert (detect.component_name, detect.component_version, detect.target.name) == (
         "detect",
@@ -123,17 +119,13 @@ def test_what_follows_a_looker_takes_the_pixels_before_it_and_may_start_beside_i
         {"on_failure": OnFailure.FALLBACK, "fallback": Fallback(ComponentName("filter"))},
     ],
 )
-def test_what_follows_a_step_that_may_change_the_image_waits_for_it(
-    catalog: Catalog, options: dict[str, Any]
-) -> None:
+def test_what_follows_a_step_that_may_change_the_image_waits_for_it(catalog: Catalog, options: dict[str, Any]) -> None:
     follower = planned(catalog, step("d", "detect", **options), step("f", "filter", "d"))["f"]
     assert (follower.start_after, follower.withheld_by) == (("d",), ())
 
 
 def test_lookers_in_a_row_are_all_seen_through(catalog: Catalog) -> None:
-    steps = planned(
-        catalog, step("r"), step("l1", "look", "r"), step("l2", "look", "l1"), step("f", "filter", "l2")
-    )
+    steps = planned(catalog, step("r"), step("l1", "look", "r"), step("l2", "look", "l1"), step("f", "filter", "l2"))
     assert (steps["f"].start_after, steps["f"].withheld_by) == (("r",), ("l2",))
     assert steps["l2"].withheld_by == ("l1",)
     assert steps["f"].call.inputs[0].source == "r"
@@ -163,17 +155,13 @@ def test_an_output_step_that_others_follow_also_feeds_them(catalog: Catalog) -> 
         (Resources(profile="small", gpu="1"), "gpu"),
     ],
 )
-def test_the_smallest_target_that_is_enough_is_chosen(
-    catalog: Catalog, resources: Resources, target: str
-) -> None:
+def test_the_smallest_target_that_is_enough_is_chosen(catalog: Catalog, resources: Resources, target: str) -> None:
     assert planned(catalog, step("d", "detect", resources=resources))["d"].call.target.name == target
 
 
 def test_what_a_definition_leaves_open_is_filled_by_how_it_is_called(catalog: Catalog) -> None:
     written = RetryPolicy(max_retries=1, initial_delay=timedelta(minutes=10))
-    definition = pipeline(
-        step("a"), step("b", "filter", "a", retry_policy=written, persist=Persist.ON_FAILURE)
-    )
+    definition = pipeline(step("a"), step("b", "filter", "a", retry_policy=written, persist=Persist.ON_FAILURE))
     synchronous = by_id(plan_execution(definition, catalog=catalog))
     asynchronous = by_id(plan_execution(definition, catalog=catalog, defaults=ASYNCHRONOUS))
     assert (synchronous["a"].retry.max_retries, synchronous["a"].persist) == (2, Persist.NEVER)
@@ -259,9 +247,7 @@ _FAULTS: list[tuple[Pipeline, str, str]] = [
         "between 0 and 24 hours",
     ),
     (
-        pipeline(
-            step("a", retry_policy=RetryPolicy(initial_delay=timedelta(2e-5), max_delay=timedelta(1e-5)))
-        ),
+        pipeline(step("a", retry_policy=RetryPolicy(initial_delay=timedelta(2e-5), max_delay=timedelta(1e-5)))),
         "steps[a].retryPolicy.maxDelay",
         "less than initialDelay",
     ),
@@ -306,9 +292,7 @@ _FAULTS: list[tuple[Pipeline, str, str]] = [
 
 
 @pytest.mark.parametrize(("definition", "field", "said"), _FAULTS)
-def test_a_fault_is_named_by_its_path_alone(
-    catalog: Catalog, definition: Pipeline, field: str, said: str
-) -> None:
+def test_a_fault_is_named_by_its_path_alone(catalog: Catalog, definition: Pipeline, field: str, said: str) -> None:
     found = faults(catalog, definition)
     assert list(found) == [field]
     assert said in found[field]
@@ -342,9 +326,7 @@ def test_every_fault_is_reported_at_once(catalog: Catalog) -> None:
         ({"a.max_height": 1, "a.maxHeight": 1}, "twice"),
     ],
 )
-def test_an_override_that_fits_nothing_is_a_fault(
-    catalog: Catalog, overrides: dict[str, Any], said: str
-) -> None:
+def test_an_override_that_fits_nothing_is_a_fault(catalog: Catalog, overrides: dict[str, Any], said: str) -> None:
     found = faults(catalog, pipeline(step("a")), overrides=overrides)
     assert list(found) == [f"overrides[{list(overrides)[-1]}]"]
     assert said in next(iter(found.values()))
@@ -361,12 +343,8 @@ def test_a_component_that_is_silent_is_named_only_when_nothing_else_is_wrong(
 ) -> None:
     catalog = catalog_without("resize", "filter")
     with pytest.raises(Unavailable, match="'resize', 'filter'"):
-        plan_execution(
-            pipeline(step("a"), step("b", "filter", "a"), step("c", "resize", "b")), catalog=catalog
-        )
-    assert list(faults(catalog, pipeline(step("a"), step("b", "resize", "x")))) == [
-        "steps[b].dependencies[0]"
-    ]
+        plan_execution(pipeline(step("a"), step("b", "filter", "a"), step("c", "resize", "b")), catalog=catalog)
+    assert list(faults(catalog, pipeline(step("a"), step("b", "resize", "x")))) == ["steps[b].dependencies[0]"]
 
 
 def test_two_cycles_are_reported_each(catalog: Catalog) -> None:

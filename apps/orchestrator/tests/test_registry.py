@@ -97,9 +97,7 @@ def test_every_fault_is_reported_at_once_with_the_files_name() -> None:
     assert len(caught.value.violations) == 4
 
 
-@pytest.mark.parametrize(
-    ("text", "said"), [("a: 1\na: 2", "line 2.*twice"), ("a: [", "line 1"), ("\x00", "not YAML")]
-)
+@pytest.mark.parametrize(("text", "said"), [("a: 1\na: 2", "line 2.*twice"), ("a: [", "line 1"), ("\x00", "not YAML")])
 def test_what_is_not_yaml_is_refused_with_its_line(text: str, said: str) -> None:
     with pytest.raises(InvalidArgument, match=said):
         parse_registry(text)

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from imageflow.v1.resize_pb2 import ResizeMetadata, ResizeParameters
 from imageflow_common.component import Result, component
 from imageflow_common.pixels import Pixels
 from imageflow_common.serve import serve
 
+from .resize import Fit, Gravity, Kernel, target_size
 from .resize import resize as resize_pixels
-from .resize import target_size
 
 
 def _needed(parameters: ResizeParameters, width: int, height: int) -> tuple[int, int]:
-    """The size that a shrunk decoding must still have."""
+    """The size that a JPEG shrunk while it is decoded must still have."""
     return target_size(
         width,
         height,
-        parameters.width,
-        parameters.height,
+        width=parameters.width,
+        height=parameters.height,
         maintain_aspect_ratio=parameters.maintain_aspect_ratio,
-        fit=parameters.fit,
+        fit=cast(Fit, parameters.fit),
         enlarge=parameters.enlarge,
     )
 
@@ -32,16 +34,15 @@ def resize(image: Pixels, parameters: ResizeParameters) -> Result:
         width=parameters.width,
         height=parameters.height,
         maintain_aspect_ratio=parameters.maintain_aspect_ratio,
-        fit=parameters.fit,
-        gravity=parameters.gravity,
-        kernel=parameters.kernel,
+        fit=cast(Fit, parameters.fit),
+        gravity=cast(Gravity, parameters.gravity),
+        kernel=cast(Kernel, parameters.kernel),
         enlarge=parameters.enlarge,
+        full_size=image.full_size,
     )
+    width, height = image.full_size or (image.width, image.height)
     metadata = ResizeMetadata(
-        input_width=image.width,
-        input_height=image.height,
-        output_width=resized.width,
-        output_height=resized.height,
+        input_width=width, input_height=height, output_width=resized.width, output_height=resized.height
     )
     return Result(resized, metadata, f"{resized.width}×{resized.height}")
 

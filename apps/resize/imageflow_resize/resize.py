@@ -12,9 +12,7 @@ from imageflow_common.images.vips import array_as_vips, from_vips, pyvips
 from imageflow_common.pixels import Affine, PixelArray, Pixels
 
 Fit = Literal["contain", "cover", "fill"]
-Gravity = Literal[
-    "center", "north", "south", "east", "west", "northeast", "northwest", "southeast", "southwest"
-]
+Gravity = Literal["center", "north", "south", "east", "west", "northeast", "northwest", "southeast", "southwest"]
 Kernel = Literal["nearest", "linear", "cubic", "mitchell", "lanczos2", "lanczos3"]
 Size = tuple[int, int]
 

@@ -23,9 +23,7 @@ def grey(height: int, width: int) -> Pixels:
     return Pixels(np.zeros((height, width, 1), np.uint8))
 
 
-def scikit_resize(
-    array: npt.NDArray[np.float64], shape: tuple[int, int], **options: float
-) -> npt.NDArray[np.float64]:
+def scikit_resize(array: npt.NDArray[np.float64], shape: tuple[int, int], **options: float) -> npt.NDArray[np.float64]:
     resized = untyped_resize(array, shape, order=1, mode="edge", **options)  # type: ignore[no-untyped-call]
     return np.asarray(resized, np.float64)
 
@@ -65,16 +63,12 @@ def test_the_target_size_follows_from_the_size_and_the_box(
     assert target_size(*size_in, **options) == expected  # type: ignore[arg-type]
 
 
-@given(
-    sides, sides, sides, sides, st.sampled_from(FITS), st.booleans(), st.booleans(), st.sampled_from(KERNELS)
-)
+@given(sides, sides, sides, sides, st.sampled_from(FITS), st.booleans(), st.booleans(), st.sampled_from(KERNELS))
 @settings(max_examples=120, deadline=None)
 def test_the_result_has_the_target_size_and_keeps_channels_and_dtype(
     w: int, h: int, width: int, height: int, fit: Fit, keep: bool, enlarge: bool, kernel: Kernel
 ) -> None:
-    expected = target_size(
-        w, h, width=width, height=height, fit=fit, maintain_aspect_ratio=keep, enlarge=enlarge
-    )
+    expected = target_size(w, h, width=width, height=height, fit=fit, maintain_aspect_ratio=keep, enlarge=enlarge)
     result = resize(
         grey(h, w),
         width=width,
@@ -144,9 +138,7 @@ def test_a_marked_point_lands_where_to_input_says(
     step = np.array([max(1.0, across), max(1.0, down)])
     marked = blob(size, (point[0, 0], point[0, 1]), sigma=2.5 * float(step.max()))
     before = Affine(2, 0, 5, 0, 3, 7)
-    result = resize(
-        Pixels(marked.array, before), width=box[0], height=box[1], fit=fit, enlarge=True, kernel=kernel
-    )
+    result = resize(Pixels(marked.array, before), width=box[0], height=box[1], fit=fit, enlarge=True, kernel=kernel)
     found = before.inverse().apply(result.to_input.apply(centre_of_mass(result)))
     tolerance = 0.5 if kernel == "nearest" else 0.05
     assert np.all(np.abs(found - point) <= tolerance * step)

@@ -67,6 +67,8 @@ class Pixels:
 
     array: PixelArray
     to_input: Affine = IDENTITY
+    full_size: tuple[int, int] | None = None
+    """(width, height) of the encoded image, upright, where it was shrunk while it was decoded; else None."""
 
     def __post_init__(self) -> None:
         if self.array.ndim != 3 or not 1 <= self.array.shape[2] <= 4 or 0 in self.array.shape:

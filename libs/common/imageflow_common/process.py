@@ -3,7 +3,7 @@ thread and blocks; knows nothing of servers."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
 
 import numpy as np
@@ -105,7 +105,7 @@ class Processor:
         pixels = raw_pixels(data, image) if image.media_type == RAW else self._decode(data, parameters)
         timings.decode_ms += clock.lap()
         if image.HasField("to_input"):
-            pixels = Pixels(pixels.array, _affine(image.to_input) @ pixels.to_input)
+            pixels = replace(pixels, to_input=_affine(image.to_input) @ pixels.to_input)
         return pixels
 
     def _decode(self, data: EncodedBytes, parameters: Message) -> Pixels:

@@ -27,7 +27,7 @@ from google.api import httpbody_pb2 as google_dot_api_dot_httpbody__pb2
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aimageflow/v1/catalog.proto\x12\x0cimageflow.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\x1a\x1cgoogle/protobuf/struct.proto\">\n\x15ListComponentsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\"^\n\x16ListComponentsResponse\x12+\n\ncomponents\x18\x01 \x03(\x0b\x32\x17.imageflow.v1.Component\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"-\n\x13GetComponentRequest\x12\x16\n\x0e\x63omponent_name\x18\x01 \x01(\t\"B\n\x14GetComponentResponse\x12*\n\tcomponent\x18\x01 \x01(\x0b\x32\x17.imageflow.v1.Component\"\xc0\x01\n\tComponent\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x61liases\x18\x02 \x03(\t\x12\x10\n\x08versions\x18\x03 \x03(\t\x12\x0f\n\x07summary\x18\x04 \x01(\t\x12\x32\n\x11parameters_schema\x18\x05 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x13\n\x0binput_slots\x18\x06 \x03(\t\x12\x0f\n\x07targets\x18\x07 \x03(\t\x12\x11\n\tavailable\x18\x08 \x01(\x08J\x04\x08\t\x10\x15\"\xa5\x01\n\x1bProcessWithComponentRequest\x12\x16\n\x0e\x63omponent_name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0b\n\x03set\x18\x03 \x03(\t\x12\x15\n\routput_format\x18\x04 \x01(\t\x12\x0f\n\x07quality\x18\x05 \x01(\r\x12\"\n\x04\x62ody\x18\x06 \x01(\x0b\x32\x14.google.api.HttpBodyJ\x04\x08\x07\x10\x10\x32\xa2\x03\n\x0e\x43\x61talogService\x12s\n\x0eListComponents\x12#.imageflow.v1.ListComponentsRequest\x1a$.imageflow.v1.ListComponentsResponse\"\x16\x82\xd3\xe4\x93\x02\x10\x12\x0e/v1/components\x12\x89\x01\n\x0cGetComponent\x12!.imageflow.v1.GetComponentRequest\x1a\".imageflow.v1.GetComponentResponse\"2\x82\xd3\xe4\x93\x02,\x12\x1f/v1/components/{component_name}b\tcomponent\x12\x8e\x01\n\x14ProcessWithComponent\x12).imageflow.v1.ProcessWithComponentRequest\x1a\x14.google.api.HttpBody\"5\x82\xd3\xe4\x93\x02/\"\'/v1/components/{component_name}:process:\x04\x62odyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aimageflow/v1/catalog.proto\x12\x0cimageflow.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\x1a\x1cgoogle/protobuf/struct.proto\">\n\x15ListComponentsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\"^\n\x16ListComponentsResponse\x12+\n\ncomponents\x18\x01 \x03(\x0b\x32\x17.imageflow.v1.Component\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"-\n\x13GetComponentRequest\x12\x16\n\x0e\x63omponent_name\x18\x01 \x01(\t\"\xc0\x01\n\tComponent\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x61liases\x18\x02 \x03(\t\x12\x10\n\x08versions\x18\x03 \x03(\t\x12\x0f\n\x07summary\x18\x04 \x01(\t\x12\x32\n\x11parameters_schema\x18\x05 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x13\n\x0binput_slots\x18\x06 \x03(\t\x12\x0f\n\x07targets\x18\x07 \x03(\t\x12\x11\n\tavailable\x18\x08 \x01(\x08J\x04\x08\t\x10\x15\"\xa5\x01\n\x1bProcessWithComponentRequest\x12\x16\n\x0e\x63omponent_name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0b\n\x03set\x18\x03 \x03(\t\x12\x15\n\routput_format\x18\x04 \x01(\t\x12\x0f\n\x07quality\x18\x05 \x01(\r\x12\"\n\x04\x62ody\x18\x06 \x01(\x0b\x32\x14.google.api.HttpBodyJ\x04\x08\x07\x10\x10\x32\x8b\x03\n\x0e\x43\x61talogService\x12s\n\x0eListComponents\x12#.imageflow.v1.ListComponentsRequest\x1a$.imageflow.v1.ListComponentsResponse\"\x16\x82\xd3\xe4\x93\x02\x10\x12\x0e/v1/components\x12s\n\x0cGetComponent\x12!.imageflow.v1.GetComponentRequest\x1a\x17.imageflow.v1.Component\"\'\x82\xd3\xe4\x93\x02!\x12\x1f/v1/components/{component_name}\x12\x8e\x01\n\x14ProcessWithComponent\x12).imageflow.v1.ProcessWithComponentRequest\x1a\x14.google.api.HttpBody\"5\x82\xd3\xe4\x93\x02/\"\'/v1/components/{component_name}:process:\x04\x62odyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,7 +37,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CATALOGSERVICE'].methods_by_name['ListComponents']._loaded_options = None
   _globals['_CATALOGSERVICE'].methods_by_name['ListComponents']._serialized_options = b'\202\323\344\223\002\020\022\016/v1/components'
   _globals['_CATALOGSERVICE'].methods_by_name['GetComponent']._loaded_options = None
-  _globals['_CATALOGSERVICE'].methods_by_name['GetComponent']._serialized_options = b'\202\323\344\223\002,\022\037/v1/components/{component_name}b\tcomponent'
+  _globals['_CATALOGSERVICE'].methods_by_name['GetComponent']._serialized_options = b'\202\323\344\223\002!\022\037/v1/components/{component_name}'
   _globals['_CATALOGSERVICE'].methods_by_name['ProcessWithComponent']._loaded_options = None
   _globals['_CATALOGSERVICE'].methods_by_name['ProcessWithComponent']._serialized_options = b'\202\323\344\223\002/\"\'/v1/components/{component_name}:process:\004body'
   _globals['_LISTCOMPONENTSREQUEST']._serialized_start=131
@@ -46,12 +46,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTCOMPONENTSRESPONSE']._serialized_end=289
   _globals['_GETCOMPONENTREQUEST']._serialized_start=291
   _globals['_GETCOMPONENTREQUEST']._serialized_end=336
-  _globals['_GETCOMPONENTRESPONSE']._serialized_start=338
-  _globals['_GETCOMPONENTRESPONSE']._serialized_end=404
-  _globals['_COMPONENT']._serialized_start=407
-  _globals['_COMPONENT']._serialized_end=599
-  _globals['_PROCESSWITHCOMPONENTREQUEST']._serialized_start=602
-  _globals['_PROCESSWITHCOMPONENTREQUEST']._serialized_end=767
-  _globals['_CATALOGSERVICE']._serialized_start=770
-  _globals['_CATALOGSERVICE']._serialized_end=1188
+  _globals['_COMPONENT']._serialized_start=339
+  _globals['_COMPONENT']._serialized_end=531
+  _globals['_PROCESSWITHCOMPONENTREQUEST']._serialized_start=534
+  _globals['_PROCESSWITHCOMPONENTREQUEST']._serialized_end=699
+  _globals['_CATALOGSERVICE']._serialized_start=702
+  _globals['_CATALOGSERVICE']._serialized_end=1097
 # @@protoc_insertion_point(module_scope)

@@ -31,12 +31,6 @@ class GetComponentRequest(_message.Message):
     component_name: str
     def __init__(self, component_name: _Optional[str] = ...) -> None: ...
 
-class GetComponentResponse(_message.Message):
-    __slots__ = ("component",)
-    COMPONENT_FIELD_NUMBER: _ClassVar[int]
-    component: Component
-    def __init__(self, component: _Optional[_Union[Component, _Mapping]] = ...) -> None: ...
-
 class Component(_message.Message):
     __slots__ = ("name", "aliases", "versions", "summary", "parameters_schema", "input_slots", "targets", "available")
     NAME_FIELD_NUMBER: _ClassVar[int]

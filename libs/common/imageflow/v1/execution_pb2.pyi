@@ -155,12 +155,6 @@ class GetExecutionRequest(_message.Message):
     execution_id: str
     def __init__(self, execution_id: _Optional[str] = ...) -> None: ...
 
-class GetExecutionResponse(_message.Message):
-    __slots__ = ("execution",)
-    EXECUTION_FIELD_NUMBER: _ClassVar[int]
-    execution: Execution
-    def __init__(self, execution: _Optional[_Union[Execution, _Mapping]] = ...) -> None: ...
-
 class ListExecutionsRequest(_message.Message):
     __slots__ = ("page_size", "page_token", "pipeline_id", "status")
     PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]

@@ -179,12 +179,6 @@ class ExecutePipelineRequest(_message.Message):
     body: _httpbody_pb2.HttpBody
     def __init__(self, pipeline: _Optional[_Union[Pipeline, _Mapping]] = ..., pipeline_id: _Optional[str] = ..., version: _Optional[str] = ..., input_path: _Optional[str] = ..., output_path: _Optional[str] = ..., execution_id: _Optional[str] = ..., overrides: _Optional[_Mapping[str, _struct_pb2.Value]] = ..., output_format: _Optional[str] = ..., quality: _Optional[int] = ..., body: _Optional[_Union[_httpbody_pb2.HttpBody, _Mapping]] = ...) -> None: ...
 
-class ExecutePipelineResponse(_message.Message):
-    __slots__ = ("execution",)
-    EXECUTION_FIELD_NUMBER: _ClassVar[int]
-    execution: _execution_pb2.Execution
-    def __init__(self, execution: _Optional[_Union[_execution_pb2.Execution, _Mapping]] = ...) -> None: ...
-
 class ValidatePipelineRequest(_message.Message):
     __slots__ = ("pipeline", "overrides", "body")
     class OverridesEntry(_message.Message):
@@ -201,12 +195,6 @@ class ValidatePipelineRequest(_message.Message):
     overrides: _containers.MessageMap[str, _struct_pb2.Value]
     body: _httpbody_pb2.HttpBody
     def __init__(self, pipeline: _Optional[_Union[Pipeline, _Mapping]] = ..., overrides: _Optional[_Mapping[str, _struct_pb2.Value]] = ..., body: _Optional[_Union[_httpbody_pb2.HttpBody, _Mapping]] = ...) -> None: ...
-
-class ValidatePipelineResponse(_message.Message):
-    __slots__ = ("plan",)
-    PLAN_FIELD_NUMBER: _ClassVar[int]
-    plan: Plan
-    def __init__(self, plan: _Optional[_Union[Plan, _Mapping]] = ...) -> None: ...
 
 class Plan(_message.Message):
     __slots__ = ("steps", "output_step")
@@ -271,12 +259,6 @@ class CreatePipelineRequest(_message.Message):
     body: _httpbody_pb2.HttpBody
     def __init__(self, pipeline: _Optional[_Union[Pipeline, _Mapping]] = ..., body: _Optional[_Union[_httpbody_pb2.HttpBody, _Mapping]] = ...) -> None: ...
 
-class CreatePipelineResponse(_message.Message):
-    __slots__ = ("pipeline",)
-    PIPELINE_FIELD_NUMBER: _ClassVar[int]
-    pipeline: Pipeline
-    def __init__(self, pipeline: _Optional[_Union[Pipeline, _Mapping]] = ...) -> None: ...
-
 class GetPipelineRequest(_message.Message):
     __slots__ = ("pipeline_id", "version")
     PIPELINE_ID_FIELD_NUMBER: _ClassVar[int]
@@ -284,12 +266,6 @@ class GetPipelineRequest(_message.Message):
     pipeline_id: str
     version: str
     def __init__(self, pipeline_id: _Optional[str] = ..., version: _Optional[str] = ...) -> None: ...
-
-class GetPipelineResponse(_message.Message):
-    __slots__ = ("pipeline",)
-    PIPELINE_FIELD_NUMBER: _ClassVar[int]
-    pipeline: Pipeline
-    def __init__(self, pipeline: _Optional[_Union[Pipeline, _Mapping]] = ...) -> None: ...
 
 class ListPipelinesRequest(_message.Message):
     __slots__ = ("page_size", "page_token", "pipeline_id")

@@ -27,7 +27,7 @@ from google.api import httpbody_pb2 as google_dot_api_dot_httpbody__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fimageflow/v1/stored_image.proto\x12\x0cimageflow.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"K\n\x12UploadImageRequest\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\"\n\x04\x62ody\x18\x02 \x01(\x0b\x32\x14.google.api.HttpBodyJ\x04\x08\x03\x10\x0b\"?\n\x13UploadImageResponse\x12(\n\x05image\x18\x01 \x01(\x0b\x32\x19.imageflow.v1.StoredImage\"\x89\x01\n\x0bStoredImage\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x04\x12\x12\n\nmedia_type\x18\x03 \x01(\t\x12\x0e\n\x06sha256\x18\x04 \x01(\t\x12/\n\x0bupdate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampJ\x04\x08\x06\x10\x10\"#\n\x14\x44ownloadImageRequest\x12\x0b\n\x03key\x18\x01 \x01(\t\"J\n\x11ListImagesRequest\x12\x0e\n\x06prefix\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\r\x12\x12\n\npage_token\x18\x03 \x01(\t\"X\n\x12ListImagesResponse\x12)\n\x06images\x18\x01 \x03(\x0b\x32\x19.imageflow.v1.StoredImage\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"!\n\x12\x44\x65leteImageRequest\x12\x0b\n\x03key\x18\x01 \x01(\t\"\x15\n\x13\x44\x65leteImageResponse2\xea\x03\n\x0cImageService\x12\x99\x01\n\x0bUploadImage\x12 .imageflow.v1.UploadImageRequest\x1a!.imageflow.v1.UploadImageResponse\"C\x82\xd3\xe4\x93\x02=\x1a\x13/v1/images/{key=**}:\x04\x62odyZ\x19\"\n/v1/images:\x04\x62odyb\x05imageb\x05image(\x01\x12h\n\rDownloadImage\x12\".imageflow.v1.DownloadImageRequest\x1a\x14.google.api.HttpBody\"\x1b\x82\xd3\xe4\x93\x02\x15\x12\x13/v1/images/{key=**}0\x01\x12\x63\n\nListImages\x12\x1f.imageflow.v1.ListImagesRequest\x1a .imageflow.v1.ListImagesResponse\"\x12\x82\xd3\xe4\x93\x02\x0c\x12\n/v1/images\x12o\n\x0b\x44\x65leteImage\x12 .imageflow.v1.DeleteImageRequest\x1a!.imageflow.v1.DeleteImageResponse\"\x1b\x82\xd3\xe4\x93\x02\x15*\x13/v1/images/{key=**}b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fimageflow/v1/stored_image.proto\x12\x0cimageflow.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"K\n\x12UploadImageRequest\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\"\n\x04\x62ody\x18\x02 \x01(\x0b\x32\x14.google.api.HttpBodyJ\x04\x08\x03\x10\x0b\"\x89\x01\n\x0bStoredImage\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x04\x12\x12\n\nmedia_type\x18\x03 \x01(\t\x12\x0e\n\x06sha256\x18\x04 \x01(\t\x12/\n\x0bupdate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampJ\x04\x08\x06\x10\x10\"#\n\x14\x44ownloadImageRequest\x12\x0b\n\x03key\x18\x01 \x01(\t\"J\n\x11ListImagesRequest\x12\x0e\n\x06prefix\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\r\x12\x12\n\npage_token\x18\x03 \x01(\t\"X\n\x12ListImagesResponse\x12)\n\x06images\x18\x01 \x03(\x0b\x32\x19.imageflow.v1.StoredImage\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"!\n\x12\x44\x65leteImageRequest\x12\x0b\n\x03key\x18\x01 \x01(\t\"\x15\n\x13\x44\x65leteImageResponse2\xd4\x03\n\x0cImageService\x12\x83\x01\n\x0bUploadImage\x12 .imageflow.v1.UploadImageRequest\x1a\x19.imageflow.v1.StoredImage\"5\x82\xd3\xe4\x93\x02/\x1a\x13/v1/images/{key=**}:\x04\x62odyZ\x12\"\n/v1/images:\x04\x62ody(\x01\x12h\n\rDownloadImage\x12\".imageflow.v1.DownloadImageRequest\x1a\x14.google.api.HttpBody\"\x1b\x82\xd3\xe4\x93\x02\x15\x12\x13/v1/images/{key=**}0\x01\x12\x63\n\nListImages\x12\x1f.imageflow.v1.ListImagesRequest\x1a .imageflow.v1.ListImagesResponse\"\x12\x82\xd3\xe4\x93\x02\x0c\x12\n/v1/images\x12o\n\x0b\x44\x65leteImage\x12 .imageflow.v1.DeleteImageRequest\x1a!.imageflow.v1.DeleteImageResponse\"\x1b\x82\xd3\xe4\x93\x02\x15*\x13/v1/images/{key=**}b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,7 +35,7 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'imageflow.v1.stored_image_p
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_IMAGESERVICE'].methods_by_name['UploadImage']._loaded_options = None
-  _globals['_IMAGESERVICE'].methods_by_name['UploadImage']._serialized_options = b'\202\323\344\223\002=\032\023/v1/images/{key=**}:\004bodyZ\031\"\n/v1/images:\004bodyb\005imageb\005image'
+  _globals['_IMAGESERVICE'].methods_by_name['UploadImage']._serialized_options = b'\202\323\344\223\002/\032\023/v1/images/{key=**}:\004bodyZ\022\"\n/v1/images:\004body'
   _globals['_IMAGESERVICE'].methods_by_name['DownloadImage']._loaded_options = None
   _globals['_IMAGESERVICE'].methods_by_name['DownloadImage']._serialized_options = b'\202\323\344\223\002\025\022\023/v1/images/{key=**}'
   _globals['_IMAGESERVICE'].methods_by_name['ListImages']._loaded_options = None
@@ -44,20 +44,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_IMAGESERVICE'].methods_by_name['DeleteImage']._serialized_options = b'\202\323\344\223\002\025*\023/v1/images/{key=**}'
   _globals['_UPLOADIMAGEREQUEST']._serialized_start=139
   _globals['_UPLOADIMAGEREQUEST']._serialized_end=214
-  _globals['_UPLOADIMAGERESPONSE']._serialized_start=216
-  _globals['_UPLOADIMAGERESPONSE']._serialized_end=279
-  _globals['_STOREDIMAGE']._serialized_start=282
-  _globals['_STOREDIMAGE']._serialized_end=419
-  _globals['_DOWNLOADIMAGEREQUEST']._serialized_start=421
-  _globals['_DOWNLOADIMAGEREQUEST']._serialized_end=456
-  _globals['_LISTIMAGESREQUEST']._serialized_start=458
-  _globals['_LISTIMAGESREQUEST']._serialized_end=532
-  _globals['_LISTIMAGESRESPONSE']._serialized_start=534
-  _globals['_LISTIMAGESRESPONSE']._serialized_end=622
-  _globals['_DELETEIMAGEREQUEST']._serialized_start=624
-  _globals['_DELETEIMAGEREQUEST']._serialized_end=657
-  _globals['_DELETEIMAGERESPONSE']._serialized_start=659
-  _globals['_DELETEIMAGERESPONSE']._serialized_end=680
-  _globals['_IMAGESERVICE']._serialized_start=683
-  _globals['_IMAGESERVICE']._serialized_end=1173
+  _globals['_STOREDIMAGE']._serialized_start=217
+  _globals['_STOREDIMAGE']._serialized_end=354
+  _globals['_DOWNLOADIMAGEREQUEST']._serialized_start=356
+  _globals['_DOWNLOADIMAGEREQUEST']._serialized_end=391
+  _globals['_LISTIMAGESREQUEST']._serialized_start=393
+  _globals['_LISTIMAGESREQUEST']._serialized_end=467
+  _globals['_LISTIMAGESRESPONSE']._serialized_start=469
+  _globals['_LISTIMAGESRESPONSE']._serialized_end=557
+  _globals['_DELETEIMAGEREQUEST']._serialized_start=559
+  _globals['_DELETEIMAGEREQUEST']._serialized_end=592
+  _globals['_DELETEIMAGERESPONSE']._serialized_start=594
+  _globals['_DELETEIMAGERESPONSE']._serialized_end=615
+  _globals['_IMAGESERVICE']._serialized_start=618
+  _globals['_IMAGESERVICE']._serialized_end=1086
 # @@protoc_insertion_point(module_scope)

@@ -19,12 +19,6 @@ class UploadImageRequest(_message.Message):
     body: _httpbody_pb2.HttpBody
     def __init__(self, key: _Optional[str] = ..., body: _Optional[_Union[_httpbody_pb2.HttpBody, _Mapping]] = ...) -> None: ...
 
-class UploadImageResponse(_message.Message):
-    __slots__ = ("image",)
-    IMAGE_FIELD_NUMBER: _ClassVar[int]
-    image: StoredImage
-    def __init__(self, image: _Optional[_Union[StoredImage, _Mapping]] = ...) -> None: ...
-
 class StoredImage(_message.Message):
     __slots__ = ("key", "size_bytes", "media_type", "sha256", "update_time")
     KEY_FIELD_NUMBER: _ClassVar[int]

@@ -49,7 +49,8 @@ def decode(
         array = from_vips(_upright(to_srgb(image), header.orientation))
     except VipsError as exc:
         raise damaged(header.media_type) from exc
-    return Pixels(array, _to_input(header, size, shrink))
+    full_size = (header.width, header.height) if shrink > 1 else None
+    return Pixels(array, _to_input(header, size, shrink), full_size)
 
 
 def _upright(image: pyvips.Image, orientation: int) -> pyvips.Image:
