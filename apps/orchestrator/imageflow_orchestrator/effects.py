@@ -161,7 +161,7 @@ class StepSettled:
 
 @dataclass(frozen=True, slots=True)
 class ReleaseOutput:
-    """No step will ask for the image that this attempt answered."""
+    """No step will ask for the image that this attempt answered. May be said twice."""
 
     step_id: StepId
     attempt: int
