@@ -1,0 +1,5 @@
+"""`python -m imageflow_detect`."""
+
+from .app import main
+
+main()

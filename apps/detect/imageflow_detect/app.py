@@ -1,0 +1,80 @@
+"""The detect component: its function, and its main program."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from imageflow.v1.component_pb2 import DescribeResponse
+from imageflow.v1.detect_pb2 import Box, Detection, DetectMetadata, DetectParameters
+from imageflow_common.component import Component, Result, component
+from imageflow_common.pixels import Pixels
+from imageflow_common.serve import serve
+from imageflow_common.settings import ComponentSettings, PositiveInt, load_settings
+
+from . import detect as detection
+from .annotate import annotate
+from .backend import OnnxBackend
+from .detect import Detector, Found
+from .models import ModelRepository
+
+
+class DetectSettings(ComponentSettings):
+    """What the detect component takes besides what every component does."""
+
+    models_directory: Path = Path("models")
+    """The model repository, in Triton's layout."""
+    max_in_flight: PositiveInt = 20
+    timeout_seconds: float = 60.0
+
+
+def build(detector: Detector) -> Component:
+    """The component over a detector."""
+
+    @component(
+        name="detect",
+        service="imageflow.v1.DetectService",
+        effect=DescribeResponse.WHEN_PARAMETER,
+        effect_parameter="annotate",
+    )
+    def detect(image: Pixels, parameters: DetectParameters) -> Result:
+        """Finds objects in an image."""
+        done = detector.detect(
+            image,
+            model_name=parameters.model_name,
+            model_version=parameters.model_version,
+            confidence_threshold=parameters.confidence_threshold,
+            nms_threshold=parameters.nms_threshold,
+            max_detections=parameters.max_detections,
+            classes=parameters.classes,
+        )
+        metadata = DetectMetadata(
+            detections=[_message(found) for found in done.found],
+            model_name=done.model.name,
+            model_version=str(done.model.version),
+            backend=detector.backend_name,
+            inference_ms=done.inference_ms,
+        )
+        drawn = annotate(image, done.found) if parameters.annotate else None
+        return Result(drawn, metadata, f"{len(done.found)} detections")
+
+    return detect
+
+
+def _message(found: Found) -> Detection:
+    return Detection(
+        label=found.label,
+        class_id=found.class_id,
+        confidence=found.confidence,
+        box=_box(found.box),
+        input_box=_box(found.input_box),
+    )
+
+
+def _box(box: detection.Box) -> Box:
+    return Box(x=box.x, y=box.y, width=box.width, height=box.height)
+
+
+def main() -> None:
+    """Serves the component until it is told to stop."""
+    settings = load_settings(DetectSettings)
+    serve(build(Detector(ModelRepository(settings.models_directory), OnnxBackend())), settings)

@@ -1,0 +1,5 @@
+"""`python -m imageflow_filter`."""
+
+from .app import main
+
+main()
