@@ -25,6 +25,7 @@ from .paging import page_size
 from .plan import Plan
 from .planner import Planner
 from .records import Records
+from .stored_runs import StoredRuns
 
 _DETECTIONS_HEADER_BYTES = 4_096
 
@@ -45,8 +46,16 @@ R = TypeVar("R", bound=Any)
 class PipelineApi:
     """PipelineService."""
 
-    def __init__(self, engine: Engine, planner: Planner, definitions: Definitions, catalog: LiveCatalog) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        stored_runs: StoredRuns,
+        planner: Planner,
+        definitions: Definitions,
+        catalog: LiveCatalog,
+    ) -> None:
         self._engine = engine
+        self._stored_runs = stored_runs
         self._planner = planner
         self._definitions = definitions
         self._catalog = catalog
@@ -78,7 +87,7 @@ class PipelineApi:
             quality=request.quality,
             plan_ms=_since(begun),
         )
-        return await self._engine.execute(plan, input_path, request.output_path or given.output_path, requested)
+        return await self._stored_runs.execute(plan, input_path, request.output_path or given.output_path, requested)
 
     async def validate(self, request: pipeline.ValidatePipelineRequest, context: Context) -> pipeline.Plan:
         request, faults = _read(request)

@@ -39,6 +39,7 @@ from .records import Records
 from .registry import Registry, parse_registry
 from .run import Instruments
 from .settings import OrchestratorSettings
+from .stored_runs import StoredRuns
 
 log = EventLog(__name__)
 
@@ -79,7 +80,6 @@ async def build(settings: OrchestratorSettings) -> AsyncIterator[Orchestrator]:
     definitions, records = Definitions(store), Records(store)
     planner = Planner(catalog, definitions)
     engine = Engine(
-        store=store,
         records=records,
         catalog=catalog,
         caller=StepCaller(caller, catalog, transport),
@@ -90,7 +90,7 @@ async def build(settings: OrchestratorSettings) -> AsyncIterator[Orchestrator]:
         process_records=settings.process_records,
     )
     services: dict[str, Any] = {
-        "PipelineService": PipelineApi(engine, planner, definitions, catalog),
+        "PipelineService": PipelineApi(engine, StoredRuns(engine, store, records), planner, definitions, catalog),
         "ExecutionService": ExecutionApi(records),
         "ImageService": ImageApi(store, settings.max_upload_bytes),
         "CatalogService": CatalogApi(catalog, planner, engine),

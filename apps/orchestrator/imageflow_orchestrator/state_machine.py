@@ -83,8 +83,7 @@ class Machine:
         self._failure: Failure | None = None
         self._reported = False
         self._tracks = {
-            step.step_id: _Track(step, step.call, len(step.start_after), len(step.withheld_by))
-            for step in plan.steps
+            step.step_id: _Track(step, step.call, len(step.start_after), len(step.withheld_by)) for step in plan.steps
         }
         self._starts: defaultdict[StepId, list[_Track]] = defaultdict(list)
         self._frees: defaultdict[StepId, list[_Track]] = defaultdict(list)
@@ -173,12 +172,8 @@ class Machine:
         track.attempt += 1
         track.tries += 1
         track.image = self._image_of(track.call.passes_on)
-        inputs = tuple(
-            ResolvedInput(fed.slot, fed.position, self._image_of(fed.step_id)) for fed in track.call.inputs
-        )
-        self._effects.append(
-            StartAttempt(track.step.step_id, track.attempt, track.call, inputs, track.in_fallback)
-        )
+        inputs = tuple(ResolvedInput(fed.slot, fed.position, self._image_of(fed.step_id)) for fed in track.call.inputs)
+        self._effects.append(StartAttempt(track.step.step_id, track.attempt, track.call, inputs, track.in_fallback))
 
     def _image_of(self, step_id: StepId | None) -> StepId | None:
         return None if step_id is None else self._tracks[step_id].image
@@ -285,9 +280,7 @@ class Machine:
     def _refuse_late(self, track: _Track, event: AttemptSucceeded) -> None:
         """An answer that nobody waits for is released, unless it is the one that counted, said again."""
         counted = track.outcome or track.withheld_outcome
-        repeated = (
-            counted is not None and counted.status is Status.COMPLETED and event.attempt == track.attempt
-        )
+        repeated = counted is not None and counted.status is Status.COMPLETED and event.attempt == track.attempt
         if not repeated:
             self._effects.append(ReleaseOutput(event.step_id, event.attempt))
 

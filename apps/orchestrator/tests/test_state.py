@@ -54,9 +54,7 @@ _FILTER = Fallback(ComponentName("filter"))
 
 
 def step(step_id: str, component: str = "filter", *dependencies: str, **options: Any) -> Step:
-    return Step(
-        StepId(step_id), ComponentName(component), dependencies=tuple(map(StepId, dependencies)), **options
-    )
+    return Step(StepId(step_id), ComponentName(component), dependencies=tuple(map(StepId, dependencies)), **options)
 
 
 class Run:
@@ -93,9 +91,7 @@ class Run:
         return self.outcome.steps[StepId(step_id)]
 
     def statuses(self) -> dict[str, str]:
-        return {
-            step_id: outcome.skip_reason or outcome.status for step_id, outcome in self.outcome.steps.items()
-        }
+        return {step_id: outcome.skip_reason or outcome.status for step_id, outcome in self.outcome.steps.items()}
 
 
 def started(effects: tuple[Effect, ...]) -> list[str]:
@@ -149,9 +145,7 @@ def test_a_failure_that_cannot_pass_is_never_tried_again(run: Callable[..., Run]
 
 
 def test_a_delay_is_drawn_and_never_less_than_the_component_asked_for(run: Callable[..., Run]) -> None:
-    asked = Failure(
-        "RESOURCE_EXHAUSTED", "OVERLOADED", "busy", retryable=True, retry_after=timedelta(seconds=2)
-    )
+    asked = Failure("RESOURCE_EXHAUSTED", "OVERLOADED", "busy", retryable=True, retry_after=timedelta(seconds=2))
     (retry,) = run(step("a")).bad("a", 1, asked)
     assert isinstance(retry, ScheduleRetry)
     assert retry.drawn(0.5) == timedelta(seconds=2)
@@ -160,9 +154,7 @@ def test_a_delay_is_drawn_and_never_less_than_the_component_asked_for(run: Calla
 
 
 def test_independent_branches_go_on_after_a_failure(run: Callable[..., Run]) -> None:
-    running = run(
-        step("a"), step("b"), step("a2", "filter", "a"), step("a3", "filter", "a2"), output_step="b"
-    )
+    running = run(step("a"), step("b"), step("a2", "filter", "a"), step("a3", "filter", "a2"), output_step="b")
     running.bad("a")
     running.ok("b")
     assert running.statuses() == {
@@ -236,9 +228,7 @@ def test_a_fallback_that_fails_fails_the_step(run: Callable[..., Run]) -> None:
 
 
 def test_a_looker_whose_fallback_changes_the_image_hands_on_the_fallbacks(run: Callable[..., Run]) -> None:
-    running = run(
-        step("d", "look", on_failure=OnFailure.FALLBACK, fallback=_FILTER), step("f", "filter", "d")
-    )
+    running = run(step("d", "look", on_failure=OnFailure.FALLBACK, fallback=_FILTER), step("f", "filter", "d"))
     running.bad("d", 1)
     running.ok("d", 2)
     assert running.of(StartAttempt)[-1].inputs[0].source == "d"
@@ -402,11 +392,7 @@ def test_an_event_costs_no_more_in_a_plan_of_a_thousand_steps(
 def pipelines(draw: st.DrawFn) -> Pipeline:
     steps: list[Step] = []
     for n in range(draw(st.integers(1, 9))):
-        before = (
-            draw(st.lists(st.sampled_from([s.step_id for s in steps]), unique=True, max_size=3))
-            if steps
-            else []
-        )
+        before = draw(st.lists(st.sampled_from([s.step_id for s in steps]), unique=True, max_size=3)) if steps else []
         on_failure = draw(st.sampled_from(OnFailure))
         steps.append(
             step(
@@ -474,9 +460,7 @@ class Checked(Run):
 
 @settings(max_examples=200, deadline=None)
 @given(pipeline=pipelines(), data=st.data())
-def test_whatever_happens_every_promise_holds(
-    catalog: Catalog, pipeline: Pipeline, data: st.DataObject
-) -> None:
+def test_whatever_happens_every_promise_holds(catalog: Catalog, pipeline: Pipeline, data: st.DataObject) -> None:
     running = Checked(plan_execution(pipeline, catalog=catalog))
     interrupted = data.draw(st.integers(0, 60))
     happened: list[Event] = []
