@@ -1,0 +1,205 @@
+"""Where inference runs. `OnnxBackend` runs it in the process with ONNX Runtime; this is the only module that
+imports onnxruntime, and only when the first session is opened."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from imageflow_common.errors import ImageFlowError
+from imageflow_detect.manifest import Manifest, ModelInvalid
+from imageflow_detect.models import Model
+
+Array = npt.NDArray[np.float32]
+
+MAX_SESSIONS: Final = 8
+
+
+class Backend(Protocol):
+    """Runs models; safe to use from any thread."""
+
+    @property
+    def name(self) -> str:
+        """As reported to callers: `onnxruntime` or `triton`."""
+
+    def prepare(self, model: Model) -> None:
+        """Loads the model if it is not, so that `infer` only infers. Raises ModelInvalid."""
+
+    def infer(self, model: Model, tensor: Array) -> Array:
+        """The model's output for one image: float32 `[1, 3, height, width]` in, `[1, …]` out.
+
+        Raises ModelInvalid when the model cannot be loaded or is not what its manifest says, ImageFlowError
+        when it fails on this tensor.
+        """
+
+    def close(self) -> None:
+        """Lets go of what it holds; inference that runs is finished first. Calling it again does nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class TensorInfo:
+    """A model's input or output: its name, its element type as ONNX names it (`tensor(float)`), its shape,
+    where a size that is not fixed is None."""
+
+    name: str
+    type: str
+    shape: tuple[int | None, ...]
+
+
+class OnnxSession:
+    """One loaded model. One thread per call: parallelism comes from requests.
+
+    No memory arena: measured on a convolutional net of 640×640 it is no faster, and keeps the peak for ever.
+    """
+
+    def __init__(self, file: Path) -> None:
+        """Raises ModelInvalid when ONNX Runtime cannot load the file."""
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        options.inter_op_num_threads = 1
+        options.enable_cpu_mem_arena = False
+        options.log_severity_level = 4
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+        try:
+            self._session: Any = onnxruntime.InferenceSession(
+                str(file), sess_options=options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as exc:  # onnxruntime's errors have no common base
+            raise ModelInvalid("ONNX Runtime cannot load the model's file") from exc
+        self.inputs = tuple(_info(each) for each in self._session.get_inputs())
+        self.outputs = tuple(_info(each) for each in self._session.get_outputs())
+
+    def run(self, tensor: Array, *, input_name: str, output_name: str) -> Array:
+        """One output for one input. Raises ImageFlowError when ONNX Runtime fails."""
+        try:
+            (output,) = self._session.run([output_name], {input_name: tensor})
+        except Exception as exc:  # onnxruntime's errors have no common base
+            raise ImageFlowError("the model failed on this image", reason="INFERENCE_FAILED") from exc
+        array: Array = output
+        return array
+
+
+class OnnxBackend:
+    """Sessions shared by (model, version), opened when first asked for and warmed up with a blank image.
+
+    At most `max_sessions` are held; the longest unused goes first, as soon as no call runs in it.
+    """
+
+    name = "onnxruntime"
+
+    def __init__(self, *, max_sessions: int = MAX_SESSIONS) -> None:
+        if max_sessions < 1:
+            raise ValueError("max_sessions must be at least 1")
+        self._max_sessions = max_sessions
+        self._sessions: OrderedDict[tuple[str, int], Future[OnnxSession]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def prepare(self, model: Model) -> None:
+        """See Backend."""
+        self._session(model)
+
+    def infer(self, model: Model, tensor: Array) -> Array:
+        """See Backend."""
+        session = self._session(model)
+        return session.run(
+            tensor, input_name=model.manifest.input.name, output_name=model.manifest.output.name
+        )
+
+    def loaded(self) -> tuple[tuple[str, int], ...]:
+        """The (model, version) pairs held or being opened, the longest unused first."""
+        with self._lock:
+            return tuple(self._sessions)
+
+    def close(self) -> None:
+        """See Backend."""
+        with self._lock:
+            self._sessions.clear()
+
+    def _session(self, model: Model) -> OnnxSession:
+        """The shared session; the first caller opens it, the others wait for it and share its error."""
+        with self._lock:
+            future = self._sessions.get(model.key)
+            mine = future is None
+            if future is None:
+                future = self._sessions[model.key] = Future()
+                self._evict()
+            self._sessions.move_to_end(model.key)
+        if mine:
+            self._open(model, future)
+        return future.result()
+
+    def _open(self, model: Model, future: Future[OnnxSession]) -> None:
+        try:
+            future.set_result(_warm_session(model))
+        except BaseException as exc:  # whoever waits must hear of it
+            with self._lock:
+                if self._sessions.get(model.key) is future:
+                    del self._sessions[model.key]  # the next call tries again
+            future.set_exception(exc)
+
+    def _evict(self) -> None:
+        while len(self._sessions) > self._max_sessions:
+            self._sessions.popitem(last=False)
+
+
+def check_tensors(session: OnnxSession, manifest: Manifest) -> None:
+    """Raises ModelInvalid when the model's input or output are not named, typed and shaped as the manifest
+    says, or when it does not run on a blank image."""
+    _check_tensor("input", session.inputs, manifest.input.name, manifest.input_shape)
+    _check_tensor("output", session.outputs, manifest.output.name, (1, 4 + len(manifest.labels), None))
+    blank = np.zeros(manifest.input_shape, np.float32)
+    try:
+        output = session.run(blank, input_name=manifest.input.name, output_name=manifest.output.name)
+    except ImageFlowError as exc:
+        raise ModelInvalid(f"model '{manifest.name}' does not run on a blank image") from exc
+    rows = 4 + len(manifest.labels)
+    if output.ndim != 3 or output.shape[:2] != (1, rows):
+        raise ModelInvalid(
+            f"model '{manifest.name}' answers shape {list(output.shape)}, not [1, {rows}, anchors]"
+        )
+
+
+def _warm_session(model: Model) -> OnnxSession:
+    session = OnnxSession(model.file)
+    check_tensors(session, model.manifest)
+    return session
+
+
+def _check_tensor(role: str, found: tuple[TensorInfo, ...], name: str, shape: tuple[int | None, ...]) -> None:
+    info = next((each for each in found if each.name == name), None)
+    if info is None:
+        there = ", ".join(each.name for each in found)
+        raise ModelInvalid(f"the model has no {role} '{name}'; it has: {there}")
+    if info.type != "tensor(float)":
+        raise ModelInvalid(
+            f"the model's {role} '{name}' is {info.type}; only tensor(float), float32, is accepted"
+        )
+    if not _fits(info.shape, shape):
+        raise ModelInvalid(
+            f"the model's {role} '{name}' is {shown(info.shape)}; the manifest means {shown(shape)}"
+        )
+
+
+def _fits(found: tuple[int | None, ...], wanted: tuple[int | None, ...]) -> bool:
+    sizes = zip(found, wanted, strict=False)
+    return len(found) == len(wanted) and all(None in (one, other) or one == other for one, other in sizes)
+
+
+def shown(shape: tuple[int | None, ...]) -> str:
+    """A shape for a message, `?` where a size is not fixed."""
+    return "[" + ", ".join("?" if size is None else str(size) for size in shape) + "]"
+
+
+def _info(argument: Any) -> TensorInfo:
+    shape = tuple(size if isinstance(size, int) and size > 0 else None for size in argument.shape)
+    return TensorInfo(argument.name, argument.type, shape)

@@ -1,0 +1,170 @@
+"""The model repository, in Triton's layout, so that one folder serves ONNX Runtime here and Triton elsewhere:
+
+    models/<name>/config.pbtxt
+    models/<name>/manifest.yaml
+    models/<name>/<version>/model.onnx
+
+A version is a whole number from 1; its file never changes once it is there (a new file is a new version).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from imageflow_common.errors import FailedPrecondition, Violation
+from imageflow_detect.manifest import MAX_MANIFEST_BYTES, NAME_PATTERN, Manifest, ModelInvalid
+
+MODEL_FILE: Final = "model.onnx"
+MANIFEST_FILE: Final = "manifest.yaml"
+HOW_TO_ADD: Final = "add one with: imageflow models add FILE.onnx --name NAME --labels a,b,c"
+
+_NAME: Final = re.compile(NAME_PATTERN)
+_VERSION: Final = re.compile(r"[1-9][0-9]{0,17}")
+_MOST_NAMES_IN_A_MESSAGE: Final = 20
+
+
+class ModelNotFound(FailedPrecondition):
+    """No such model, or no such version of it, in the repository."""
+
+    reason = "MODEL_NOT_FOUND"
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """One version of one model. `file` exists and lies inside the repository."""
+
+    name: str
+    version: int
+    manifest: Manifest
+    file: Path
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return self.manifest.labels
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """What tells this model from every other of its repository."""
+        return self.name, self.version
+
+
+@dataclass(frozen=True, slots=True)
+class _ReadManifest:
+    stamp: tuple[int, int, int]
+    manifest: Manifest
+
+
+class ModelRepository:
+    """Reads a folder of models; safe to use from any thread. Models added while it runs are seen at once.
+
+    Names are confined: nothing outside `directory` is ever opened, neither by `..` nor by a symbolic link.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._manifests: dict[str, _ReadManifest] = {}
+        self._lock = threading.Lock()
+
+    @property
+    def directory(self) -> Path:
+        return self._directory
+
+    def names(self) -> tuple[str, ...]:
+        """The models with at least one version, sorted; empty when the folder does not exist."""
+        return tuple(sorted(name for name in _entries(self._directory) if self.versions(name)))
+
+    def versions(self, name: str) -> tuple[int, ...]:
+        """The versions of a model, ascending; empty when there is no such model."""
+        folder = self._confined(name)
+        if folder is None:
+            return ()
+        numbers = (int(entry) for entry in _entries(folder) if _VERSION.fullmatch(entry))
+        return tuple(sorted(number for number in numbers if self._file(name, number)))
+
+    def resolve(self, name: str, version: str = "") -> Model:
+        """The model; without a version its newest, which is the largest number.
+
+        Raises ModelNotFound, whose text names what there is, and ModelInvalid for a manifest with faults.
+        """
+        versions = self.versions(name)
+        if not versions:
+            raise self._no_model(name)
+        number = _chosen(versions, version)
+        file = self._file(name, number) if number else None
+        if number is None or file is None:
+            there = ", ".join(str(each) for each in versions)
+            raise ModelNotFound(f"model '{name}' has no version {_quoted(version)}; there are: {there}")
+        return Model(name, number, self._manifest(name), file)
+
+    def _manifest(self, name: str) -> Manifest:
+        """Read again only when the file has changed."""
+        file = self._confined(name, MANIFEST_FILE)
+        if file is None:
+            raise ModelInvalid(
+                f"model '{name}' has no {MANIFEST_FILE}", violations=[Violation(MANIFEST_FILE, "missing")]
+            )
+        status = file.stat()
+        stamp = (status.st_ino, status.st_mtime_ns, status.st_size)
+        with self._lock:
+            known = self._manifests.get(name)
+        if known is not None and known.stamp == stamp:
+            return known.manifest
+        if status.st_size > MAX_MANIFEST_BYTES:
+            raise ModelInvalid(f"the manifest of model '{name}' is larger than {MAX_MANIFEST_BYTES} bytes")
+        manifest = Manifest.parse(_text(file, name), name=name)
+        with self._lock:
+            self._manifests[name] = _ReadManifest(stamp, manifest)
+        return manifest
+
+    def _file(self, name: str, version: int) -> Path | None:
+        file = self._confined(name, str(version), MODEL_FILE)
+        return file if file is not None and file.is_file() else None
+
+    def _confined(self, name: str, *parts: str) -> Path | None:
+        """The real path of something under the model's folder; None when it is not there or leads outside."""
+        if not _NAME.fullmatch(name):
+            return None
+        try:
+            root = self._directory.resolve(strict=True)
+            path = root.joinpath(name, *parts).resolve(strict=True)
+        except (OSError, RuntimeError):
+            return None
+        return path if path.is_relative_to(root) and path != root else None
+
+    def _no_model(self, name: str) -> ModelNotFound:
+        names = self.names()
+        there = f"there are: {', '.join(names[:_MOST_NAMES_IN_A_MESSAGE])}" if names else "there are none"
+        more = len(names) - _MOST_NAMES_IN_A_MESSAGE
+        there += f" and {more} more" if more > 0 else ""
+        return ModelNotFound(f"no model {_quoted(name)} in the model repository; {there}; {HOW_TO_ADD}")
+
+
+def _chosen(versions: tuple[int, ...], version: str) -> int | None:
+    if not version:
+        return versions[-1]
+    wanted = int(version) if _VERSION.fullmatch(version) else None
+    return wanted if wanted in versions else None
+
+
+def _entries(folder: Path) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except OSError:
+        return []
+
+
+def _text(file: Path, name: str) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as exc:
+        raise ModelInvalid(f"the manifest of model '{name}' cannot be read") from exc
+
+
+def _quoted(text: str) -> str:
+    """A caller's text, short enough and printable, in quotes."""
+    return f"'{text[:128]}'" if text.isprintable() else repr(text[:128])
