@@ -72,20 +72,14 @@ def _check_request(name: str, version: int) -> None:
 
 def _opened(onnx_file: Path) -> OnnxSession:
     if not onnx_file.is_file():
-        raise InvalidArgument(
-            f"there is no file {onnx_file.name}", violations=[Violation("file", "not a file")]
-        )
+        raise InvalidArgument(f"there is no file {onnx_file.name}", violations=[Violation("file", "not a file")])
     try:
         return OnnxSession(onnx_file)
     except ModelInvalid as exc:
-        raise ModelInvalid(
-            f"{onnx_file.name} is not an ONNX model that ONNX Runtime can load; {ACCEPTED}"
-        ) from exc
+        raise ModelInvalid(f"{onnx_file.name} is not an ONNX model that ONNX Runtime can load; {ACCEPTED}") from exc
 
 
-def _manifest(
-    session: OnnxSession, *, name: str, labels: Sequence[str], licence: str, source: str
-) -> Manifest:
+def _manifest(session: OnnxSession, *, name: str, labels: Sequence[str], licence: str, source: str) -> Manifest:
     image, answer = _the_input(session), _the_output(session)
     _check_classes(answer, len(labels))
     height, width = (size or _DEFAULT_SIDE for size in image.shape[2:])
@@ -130,9 +124,7 @@ def _the_output(session: OnnxSession) -> TensorInfo:
     if len(answer.shape) != 3:
         raise _refused(session, "its output has not three dimensions")
     if answer.shape[2] == 6 and (answer.shape[1] is None or answer.shape[1] > 6):
-        raise _refused(
-            session, "it looks like an end-to-end export, with NMS inside (rows of box, score, class)"
-        )
+        raise _refused(session, "it looks like an end-to-end export, with NMS inside (rows of box, score, class)")
     return answer
 
 

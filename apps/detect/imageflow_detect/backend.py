@@ -111,9 +111,7 @@ class OnnxBackend:
     def infer(self, model: Model, tensor: Array) -> Array:
         """See Backend."""
         session = self._session(model)
-        return session.run(
-            tensor, input_name=model.manifest.input.name, output_name=model.manifest.output.name
-        )
+        return session.run(tensor, input_name=model.manifest.input.name, output_name=model.manifest.output.name)
 
     def loaded(self) -> tuple[tuple[str, int], ...]:
         """The (model, version) pairs held or being opened, the longest unused first."""
@@ -164,9 +162,7 @@ def check_tensors(session: OnnxSession, manifest: Manifest) -> None:
         raise ModelInvalid(f"model '{manifest.name}' does not run on a blank image") from exc
     rows = 4 + len(manifest.labels)
     if output.ndim != 3 or output.shape[:2] != (1, rows):
-        raise ModelInvalid(
-            f"model '{manifest.name}' answers shape {list(output.shape)}, not [1, {rows}, anchors]"
-        )
+        raise ModelInvalid(f"model '{manifest.name}' answers shape {list(output.shape)}, not [1, {rows}, anchors]")
 
 
 def _warm_session(model: Model) -> OnnxSession:
@@ -181,13 +177,9 @@ def _check_tensor(role: str, found: tuple[TensorInfo, ...], name: str, shape: tu
         there = ", ".join(each.name for each in found)
         raise ModelInvalid(f"the model has no {role} '{name}'; it has: {there}")
     if info.type != "tensor(float)":
-        raise ModelInvalid(
-            f"the model's {role} '{name}' is {info.type}; only tensor(float), float32, is accepted"
-        )
+        raise ModelInvalid(f"the model's {role} '{name}' is {info.type}; only tensor(float), float32, is accepted")
     if not _fits(info.shape, shape):
-        raise ModelInvalid(
-            f"the model's {role} '{name}' is {shown(info.shape)}; the manifest means {shown(shape)}"
-        )
+        raise ModelInvalid(f"the model's {role} '{name}' is {shown(info.shape)}; the manifest means {shown(shape)}")
 
 
 def _fits(found: tuple[int | None, ...], wanted: tuple[int | None, ...]) -> bool:

@@ -95,12 +95,8 @@ class Detector:
 def as_found(boxes: Boxes, *, labels: Sequence[str], to_input: Affine) -> tuple[Found, ...]:
     """Boxes as findings, in their own pixels and, by `to_input`, in those of the pipeline's input."""
     mapped = map_corners(boxes.corners, to_input)
-    rows = zip(
-        boxes.class_ids.tolist(), boxes.scores.tolist(), _boxes(boxes.corners), _boxes(mapped), strict=True
-    )
-    return tuple(
-        Found(labels[number], number, score, box, input_box) for number, score, box, input_box in rows
-    )
+    rows = zip(boxes.class_ids.tolist(), boxes.scores.tolist(), _boxes(boxes.corners), _boxes(mapped), strict=True)
+    return tuple(Found(labels[number], number, score, box, input_box) for number, score, box, input_box in rows)
 
 
 def _boxes(corners: Floats) -> list[Box]:

@@ -63,9 +63,7 @@ def letterbox(pixels: Pixels, manifest: Manifest) -> Letterboxed:
     float32 is clipped to 0…1, NaN counts as 0.
     """
     spec = manifest.input
-    place = Placement.fit(
-        pixels.width, pixels.height, into_width=spec.size.width, into_height=spec.size.height
-    )
+    place = Placement.fit(pixels.width, pixels.height, into_width=spec.size.width, into_height=spec.size.height)
     tensor = _placed(_scaled(pixels, place, spec), place, spec)
     to_pixels = Affine.scale(pixels.width / place.width, pixels.height / place.height) @ Affine.translation(
         -place.left, -place.top
@@ -78,9 +76,7 @@ def _scaled(pixels: Pixels, place: Placement, spec: InputSpec) -> PixelArray:
     array = np.ascontiguousarray(_finite(pixels.array))
     if not pixels.has_alpha and (pixels.width, pixels.height) == (place.width, place.height):
         return cast(PixelArray, array)
-    image = pyvips.Image.new_from_memory(
-        array, pixels.width, pixels.height, pixels.channels, _FORMATS[pixels.dtype]
-    )
+    image = pyvips.Image.new_from_memory(array, pixels.width, pixels.height, pixels.channels, _FORMATS[pixels.dtype])
     if pixels.has_alpha:
         image = _flattened(image, spec, full=FULL_SCALE[pixels.dtype])
     if (image.width, image.height) != (place.width, place.height):

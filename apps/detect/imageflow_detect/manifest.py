@@ -53,11 +53,7 @@ def _number(value: object) -> object:
 
 
 def _distinct(labels: tuple[str, ...]) -> tuple[str, ...]:
-    doubled = (
-        sorted({label for label in labels if labels.count(label) > 1})
-        if len(set(labels)) < len(labels)
-        else []
-    )
+    doubled = sorted({label for label in labels if labels.count(label) > 1}) if len(set(labels)) < len(labels) else []
     if doubled:
         raise ValueError(f"each label once; more often: {', '.join(doubled)}")
     return labels
@@ -122,9 +118,7 @@ class Manifest(_Part):
     version: Literal[1] = 1
     name: Annotated[str, Field(pattern=rf"^{NAME_PATTERN}$")]
     task: Literal["detection"] = "detection"
-    labels: Annotated[
-        tuple[Label, ...], Field(min_length=1, max_length=MAX_LABELS), AfterValidator(_distinct)
-    ]
+    labels: Annotated[tuple[Label, ...], Field(min_length=1, max_length=MAX_LABELS), AfterValidator(_distinct)]
     input: InputSpec
     output: OutputSpec = OutputSpec()
     licence: Text

@@ -83,13 +83,9 @@ def save_model(
 
 def several_outputs_model(shapes: Sequence[Sequence[int]], file: Path) -> Path:
     nodes = [helper.make_node("Identity", [f"fixed{n}"], [f"output{n}"]) for n in range(len(shapes))]
-    constants = [
-        numpy_helper.from_array(np.zeros(shape, np.float32), f"fixed{n}") for n, shape in enumerate(shapes)
-    ]
+    constants = [numpy_helper.from_array(np.zeros(shape, np.float32), f"fixed{n}") for n, shape in enumerate(shapes)]
     image = ("images", TensorProto.FLOAT, (1, 3, SIDE, SIDE))
-    return save_model(
-        nodes, constants, file, image, [(f"output{n}", shape) for n, shape in enumerate(shapes)]
-    )
+    return save_model(nodes, constants, file, image, [(f"output{n}", shape) for n, shape in enumerate(shapes)])
 
 
 def columns(

@@ -15,9 +15,7 @@ from imageflow_detect.glyphs import text_coverage
 from imageflow_detect.letterbox import FULL_SCALE
 
 
-def found(
-    x: float, y: float, width: float, height: float, *, label: str = "coin", class_id: int = 0
-) -> Found:
+def found(x: float, y: float, width: float, height: float, *, label: str = "coin", class_id: int = 0) -> Found:
     box = Box(x, y, width, height)
     return Found(label, class_id, 0.93, box, box)
 
@@ -97,9 +95,7 @@ def test_drawing_needs_no_fonts(tmp_path: object) -> None:
     )
     bare = os.environ | {"FONTCONFIG_FILE": "/dev/null", "FONTCONFIG_PATH": "/nonexistent"}
     runs = [
-        subprocess.run(
-            [sys.executable, "-c", script], env=env, capture_output=True, text=True, check=True
-        ).stdout
+        subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True, check=True).stdout
         for env in (dict(os.environ), bare)
     ]
     assert runs[0] == runs[1]

@@ -41,9 +41,7 @@ def naive_nms(boxes: Boxes, threshold: float) -> list[int]:
 
 
 @settings(max_examples=60, deadline=None)
-@given(
-    st.integers(0, 2**32 - 1), st.integers(0, 200), st.floats(0.01, 1), st.integers(1, 3), st.integers(1, 250)
-)
+@given(st.integers(0, 2**32 - 1), st.integers(0, 200), st.floats(0.01, 1), st.integers(1, 3), st.integers(1, 250))
 def test_suppression_agrees_with_the_naive_one(
     seed: int, number: int, threshold: float, classes: int, most: int
 ) -> None:
@@ -121,9 +119,7 @@ def test_what_is_found_lies_inside_and_overlaps_no_more_than_allowed(seed: int, 
     random = np.random.default_rng(seed)
     output = random.uniform(-10, 80, (1, 6, 120)).astype(np.float32)
     output[0, 4:] = random.uniform(0, 1, (2, 120))
-    found = read(
-        output, nms_threshold=threshold, width=50, height=40, to_pixels=Affine(0.9, 0, -3, 0, 0.8, 2)
-    )
+    found = read(output, nms_threshold=threshold, width=50, height=40, to_pixels=Affine(0.9, 0, -3, 0, 0.8, 2))
     assert naive_nms(found, threshold) == list(range(len(found)))
     assert (found.corners >= 0).all()
     assert (found.corners <= [50, 40, 50, 40]).all()

@@ -46,9 +46,7 @@ def test_the_picture_always_fits_and_touches_two_edges(
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
 @pytest.mark.parametrize(("width", "height"), [(64, 32), (200, 100), (20, 10)])
-def test_every_kind_of_pixels_gives_the_same_tensor(
-    dtype: str, channels: int, width: int, height: int
-) -> None:
+def test_every_kind_of_pixels_gives_the_same_tensor(dtype: str, channels: int, width: int, height: int) -> None:
     """One grey, opaque, in whatever form: that grey inside, the letterbox's above and below."""
     full = FULL_SCALE[dtype]
     array = np.full((height, width, channels), 0.6 * full, np.float64).astype(dtype)

@@ -19,9 +19,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_a_manifest_reads_back_what_it_writes() -> None:
-    manifest = manifest_of(
-        input={"colour_order": "bgr", "normalisation": {"scale": "1/255", "mean": [0.5, 0.5, 0.5]}}
-    )
+    manifest = manifest_of(input={"colour_order": "bgr", "normalisation": {"scale": "1/255", "mean": [0.5, 0.5, 0.5]}})
     assert manifest.input.normalisation.scale == 1 / 255
     assert Manifest.parse(manifest.to_yaml(), name="toy") == manifest
 

@@ -8,6 +8,7 @@ from time import perf_counter
 from typing import Any, Protocol, TypeVar
 
 from google.api.httpbody_pb2 import HttpBody
+from google.protobuf.message import Message
 
 from imageflow.v1 import execution_pb2 as execution
 from imageflow.v1 import pipeline_pb2 as pipeline
@@ -22,7 +23,7 @@ from .identity import check_id, namespace_of
 from .json_body import parse_body
 from .messages import read_values, write_plan
 from .paging import page_size
-from .plan import Plan
+from .plan import Plan, PlannedStep
 from .planner import Planner
 from .records import Records
 from .stored_runs import StoredRuns
@@ -41,6 +42,7 @@ class _WithBody(Protocol):
 
 
 R = TypeVar("R", bound=Any)
+M = TypeVar("M", bound=Message)
 
 
 class PipelineApi:
@@ -109,7 +111,7 @@ class PipelineApi:
     async def create(self, request: pipeline.CreatePipelineRequest, context: Context) -> pipeline.Pipeline:
         definition, faults = request.pipeline, list[Violation]()
         if request.HasField("body"):
-            definition, faults = parse_body(request.body.data, pipeline.Pipeline, hidden=frozenset())
+            definition, faults = read_json(request.body.data, pipeline.Pipeline)
         if not definition.version:
             faults.append(Violation("version", "required for a definition that is to be stored"))
         self._planner.given(definition, {}, faults, stored=True)
@@ -230,22 +232,31 @@ def _server_timing(done: Execution) -> str:
 
 def _detections(plan: Plan, processed: Processed, catalog: LiveCatalog) -> list[tuple[str, str]]:
     """The detections of every step that found some, as many as fit a header, strongest first."""
-    found: list[dict[str, Any]] = []
-    looked = False
-    for step in plan.steps:
-        answer = processed.answers.get(step.step_id)
-        description = catalog.description(step.call.component_name)
-        if answer is None or "detections" not in description.metadata_class.DESCRIPTOR.fields_by_name:
-            continue
-        looked = True
-        metadata: Any = description.read_metadata(answer.metadata)
-        found += [_detection(step.step_id, item) for item in metadata.detections]
-    if not looked:
+    if not any(_finds(step, catalog) for step in plan.steps):
         return []
+    found = detections_of(plan, processed, catalog)
     return [
         ("imageflow-detections", _fitting(found, _DETECTIONS_HEADER_BYTES)),
         ("imageflow-detection-count", str(len(found))),
     ]
+
+
+def detections_of(plan: Plan, processed: Processed, catalog: LiveCatalog) -> list[dict[str, Any]]:
+    """The detections of every step that found some, in the order of the plan, strongest first."""
+    found: list[dict[str, Any]] = []
+    for step in plan.steps:
+        answer = processed.answers.get(step.step_id)
+        if answer is None or not _finds(step, catalog):
+            continue
+        metadata: Any = catalog.description(step.call.component_name).read_metadata(answer.metadata)
+        found += [_detection(step.step_id, item) for item in metadata.detections]
+    return found
+
+
+def _finds(step: PlannedStep, catalog: LiveCatalog) -> bool:
+    """Whether what a step's component finds out is detections."""
+    fields = catalog.description(step.call.component_name).metadata_class.DESCRIPTOR.fields_by_name
+    return "detections" in fields
 
 
 def _detection(step_id: str, item: Any) -> dict[str, Any]:
@@ -283,6 +294,11 @@ def _read(request: R) -> tuple[R, list[Violation]]:
     request.ClearField("body")
     parsed.MergeFrom(request)
     return parsed, faults
+
+
+def read_json(data: bytes, message: type[M]) -> tuple[M, list[Violation]]:
+    """A definition's JSON as its message, and every fault in its form."""
+    return parse_body(data, message, hidden=frozenset())
 
 
 def _since(start: float) -> float:

@@ -79,8 +79,11 @@ class Engine:
         self._records = records
         self._process_records = process_records
 
-    async def process(self, plan: Plan, data: bytes, content_type: str, requested: Requested) -> Processed:
+    async def process(
+        self, plan: Plan, data: bytes, content_type: str, requested: Requested, *, with_metadata: bool = False
+    ) -> Processed:
         """Image in, image out; nothing is stored but a record (D7). A failed run is an execution that FAILED.
+        What components found out is written into its results `with_metadata`, or for the record.
 
         Raises InvalidArgument and its kin for an input or an output format that cannot be, Overloaded.
         """
@@ -93,7 +96,7 @@ class Engine:
         recorded = self._process_records == "all" or (
             self._process_records == "failed" and result.outcome.status != "COMPLETED"
         )
-        self.finish(execution, plan, result, requested, with_metadata=recorded)
+        self.finish(execution, plan, result, requested, with_metadata=recorded or with_metadata)
         if recorded:
             await self._record(execution)
         answers = {

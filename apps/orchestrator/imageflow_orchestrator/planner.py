@@ -72,14 +72,8 @@ class Planner:
         *,
         stored: bool = False,
     ) -> Plan:
-        """The plan of a definition in hand. Raises InvalidPipeline with `faults`, found earlier, and all others."""
-        try:
-            plan = plan_execution(read_pipeline(pipeline), catalog=self._catalog, overrides=overrides, stored=stored)
-        except InvalidPipeline as exc:
-            raise _invalid([*faults, *exc.violations]) from exc
-        if faults:
-            raise _invalid(faults)
-        return plan
+        """As `plan_given`, against this planner's catalog."""
+        return plan_given(pipeline, self._catalog, overrides, faults, stored=stored)
 
     async def stored(self, pipeline_id: str, version: str, assignments: Sequence[str]) -> Plan:
         """The plan of a stored definition, with `stepId.parameter=value` assignments. Raises NotFound."""
@@ -114,6 +108,24 @@ class Planner:
         """Stored definitions have changed."""
         self._stored.clear()
         self._plans.clear()
+
+
+def plan_given(
+    pipeline: Pipeline,
+    catalog: LiveCatalog,
+    overrides: Mapping[str, JsonValue],
+    faults: Sequence[Violation] = (),
+    *,
+    stored: bool = False,
+) -> Plan:
+    """The plan of a definition in hand. Raises InvalidPipeline with `faults`, found earlier, and all others."""
+    try:
+        plan = plan_execution(read_pipeline(pipeline), catalog=catalog, overrides=overrides, stored=stored)
+    except InvalidPipeline as exc:
+        raise _invalid([*faults, *exc.violations]) from exc
+    if faults:
+        raise _invalid(faults)
+    return plan
 
 
 def read_assignments(assignments: Sequence[str]) -> dict[str, JsonValue]:
