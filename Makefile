@@ -20,3 +20,15 @@ $(STAMP): constraints.txt requirements-dev.txt $(addsuffix /pyproject.toml,$(PAC
 .PHONY: protos
 protos: setup ## Regenerate libs/common/imageflow from protos/
 	$(BIN)/python protos/generate.py
+
+.PHONY: lint format
+lint: setup ## Check style, types, protos, imports, and that generated code is up to date
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	tools/check-protos
+
+format: setup ## Format the code
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
