@@ -1,6 +1,5 @@
 import datetime
 
-from google.api import annotations_pb2 as _annotations_pb2
 from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
@@ -13,7 +12,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Execution(_message.Message):
-    __slots__ = ("execution_id", "status", "pipeline_id", "pipeline_version", "execution_time_ms", "results", "final_output_path", "error", "input_path", "create_time", "start_time", "end_time", "timings", "namespace")
+    __slots__ = ("execution_id", "status", "pipeline_id", "pipeline_version", "execution_time_ms", "results", "final_output_path", "error", "input_path", "create_time", "start_time", "end_time", "timings", "namespace", "rerun_of", "reused_steps", "parent_execution_id", "batch", "last_event_number", "expire_time")
     class State(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         STATE_UNSPECIFIED: _ClassVar[Execution.State]
@@ -51,6 +50,12 @@ class Execution(_message.Message):
     END_TIME_FIELD_NUMBER: _ClassVar[int]
     TIMINGS_FIELD_NUMBER: _ClassVar[int]
     NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    RERUN_OF_FIELD_NUMBER: _ClassVar[int]
+    REUSED_STEPS_FIELD_NUMBER: _ClassVar[int]
+    PARENT_EXECUTION_ID_FIELD_NUMBER: _ClassVar[int]
+    BATCH_FIELD_NUMBER: _ClassVar[int]
+    LAST_EVENT_NUMBER_FIELD_NUMBER: _ClassVar[int]
+    EXPIRE_TIME_FIELD_NUMBER: _ClassVar[int]
     execution_id: str
     status: Execution.State
     pipeline_id: str
@@ -65,7 +70,25 @@ class Execution(_message.Message):
     end_time: _timestamp_pb2.Timestamp
     timings: ExecutionTimings
     namespace: str
-    def __init__(self, execution_id: _Optional[str] = ..., status: _Optional[_Union[Execution.State, str]] = ..., pipeline_id: _Optional[str] = ..., pipeline_version: _Optional[str] = ..., execution_time_ms: _Optional[float] = ..., results: _Optional[_Mapping[str, StepOutcome]] = ..., final_output_path: _Optional[str] = ..., error: _Optional[_Union[Failure, _Mapping]] = ..., input_path: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., timings: _Optional[_Union[ExecutionTimings, _Mapping]] = ..., namespace: _Optional[str] = ...) -> None: ...
+    rerun_of: str
+    reused_steps: _containers.RepeatedScalarFieldContainer[str]
+    parent_execution_id: str
+    batch: BatchCounts
+    last_event_number: int
+    expire_time: _timestamp_pb2.Timestamp
+    def __init__(self, execution_id: _Optional[str] = ..., status: _Optional[_Union[Execution.State, str]] = ..., pipeline_id: _Optional[str] = ..., pipeline_version: _Optional[str] = ..., execution_time_ms: _Optional[float] = ..., results: _Optional[_Mapping[str, StepOutcome]] = ..., final_output_path: _Optional[str] = ..., error: _Optional[_Union[Failure, _Mapping]] = ..., input_path: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., timings: _Optional[_Union[ExecutionTimings, _Mapping]] = ..., namespace: _Optional[str] = ..., rerun_of: _Optional[str] = ..., reused_steps: _Optional[_Iterable[str]] = ..., parent_execution_id: _Optional[str] = ..., batch: _Optional[_Union[BatchCounts, _Mapping]] = ..., last_event_number: _Optional[int] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class BatchCounts(_message.Message):
+    __slots__ = ("total", "completed", "failed", "cancelled")
+    TOTAL_FIELD_NUMBER: _ClassVar[int]
+    COMPLETED_FIELD_NUMBER: _ClassVar[int]
+    FAILED_FIELD_NUMBER: _ClassVar[int]
+    CANCELLED_FIELD_NUMBER: _ClassVar[int]
+    total: int
+    completed: int
+    failed: int
+    cancelled: int
+    def __init__(self, total: _Optional[int] = ..., completed: _Optional[int] = ..., failed: _Optional[int] = ..., cancelled: _Optional[int] = ...) -> None: ...
 
 class ExecutionTimings(_message.Message):
     __slots__ = ("queue_ms", "plan_ms", "store_ms", "overhead_ms")
@@ -148,29 +171,3 @@ class Failure(_message.Message):
     message: str
     step_id: str
     def __init__(self, code: _Optional[str] = ..., reason: _Optional[str] = ..., message: _Optional[str] = ..., step_id: _Optional[str] = ...) -> None: ...
-
-class GetExecutionRequest(_message.Message):
-    __slots__ = ("execution_id",)
-    EXECUTION_ID_FIELD_NUMBER: _ClassVar[int]
-    execution_id: str
-    def __init__(self, execution_id: _Optional[str] = ...) -> None: ...
-
-class ListExecutionsRequest(_message.Message):
-    __slots__ = ("page_size", "page_token", "pipeline_id", "status")
-    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
-    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
-    PIPELINE_ID_FIELD_NUMBER: _ClassVar[int]
-    STATUS_FIELD_NUMBER: _ClassVar[int]
-    page_size: int
-    page_token: str
-    pipeline_id: str
-    status: Execution.State
-    def __init__(self, page_size: _Optional[int] = ..., page_token: _Optional[str] = ..., pipeline_id: _Optional[str] = ..., status: _Optional[_Union[Execution.State, str]] = ...) -> None: ...
-
-class ListExecutionsResponse(_message.Message):
-    __slots__ = ("executions", "next_page_token")
-    EXECUTIONS_FIELD_NUMBER: _ClassVar[int]
-    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
-    executions: _containers.RepeatedCompositeFieldContainer[Execution]
-    next_page_token: str
-    def __init__(self, executions: _Optional[_Iterable[_Union[Execution, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
