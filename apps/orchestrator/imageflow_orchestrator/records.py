@@ -89,5 +89,5 @@ def _decode(stored: StoredObject) -> Execution:
         if record["schemaVersion"] != SCHEMA_VERSION:
             raise DataLoss(f"a record of schema version {record['schemaVersion']}", reason="UNKNOWN_RECORD_VERSION")
         return ParseDict(record["execution"], Execution(), ignore_unknown_fields=True)
-    except (ValueError, KeyError, TypeError, ParseError) as exc:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, ParseError) as exc:
         raise DataLoss("the record of this execution is damaged", reason="RECORD_DAMAGED") from exc
