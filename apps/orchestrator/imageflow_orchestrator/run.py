@@ -83,9 +83,11 @@ class OutputFormat:
 class Instruments:
     """The orchestrator's metrics (R61)."""
 
-    def __init__(self) -> None:
-        meter = metrics.get_meter("imageflow")
-        self.tracer = trace.get_tracer("imageflow")
+    def __init__(
+        self, tracers: trace.TracerProvider | None = None, meters: metrics.MeterProvider | None = None
+    ) -> None:
+        meter = metrics.get_meter("imageflow", meter_provider=meters)
+        self.tracer = trace.get_tracer("imageflow", tracer_provider=tracers)
         self.duration = duration_histogram(meter, "imageflow.pipeline.execution.duration", "Time of one execution")
         self.steps = meter.create_counter("imageflow.step.executions.total", description="Steps that ended")
 
