@@ -138,23 +138,25 @@ async def _start(orchestrator: Orchestrator, settings: OrchestratorSettings) -> 
 
 
 async def watch_registry(catalog: LiveCatalog, settings: OrchestratorSettings) -> None:
-    """Takes over a changed registry file; one with faults is logged once and the old one stays."""
+    """Takes over a changed registry file; one with faults, or none, is logged once and the old one stays."""
     path = settings.registry_file
     if path is None:
         return
-    seen = path.read_bytes()
+    seen, told = path.read_bytes(), ""
     while True:
         await asyncio.sleep(settings.registry_poll_seconds)
         try:
             data = await asyncio.to_thread(path.read_bytes)
             if data == seen:
                 continue
-            seen = data
+            seen, told = data, ""
             catalog.replace_registry(parse_registry(data.decode(), path=path.name))
             log.info("registry.reloaded")
             await catalog.refresh()
         except Exception as exc:
-            _log_refused(exc)
+            if str(exc) != told:
+                _log_refused(exc)
+            told = str(exc)
 
 
 def _log_refused(error: Exception) -> None:

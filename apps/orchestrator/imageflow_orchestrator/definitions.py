@@ -130,10 +130,17 @@ class Definitions:
     async def _read(self, pipeline_id: str, version: str) -> Pipeline:
         try:
             stored = await self._store.get(definition_key(pipeline_id, version))
-            return Parse(stored.data, Pipeline(), ignore_unknown_fields=True)
+            pipeline = Parse(stored.data, Pipeline(), ignore_unknown_fields=True)
         except ObjectNotFound as exc:
             raise NotFound(
                 f"there is no version {version!r} of pipeline {pipeline_id!r}", reason="PIPELINE_NOT_FOUND"
             ) from exc
         except (ParseError, ValueError) as exc:
-            raise DataLoss("the stored definition is damaged", reason="DEFINITION_DAMAGED") from exc
+            raise _damaged() from exc
+        if (pipeline.pipeline_id, pipeline.version) != (pipeline_id, version):
+            raise _damaged()
+        return pipeline
+
+
+def _damaged() -> DataLoss:
+    return DataLoss("the stored definition is damaged", reason="DEFINITION_DAMAGED")

@@ -118,7 +118,8 @@ class ScriptedCaller:
     most_at_once: int = 0
 
     async def describe(self, target: Target, request: DescribeRequest, *, timeout: float) -> DescribeResponse:
-        scripted = self.descriptions.get(target.address, description_of(target.address.removeprefix("a:")))
+        known = target.address in self.descriptions
+        scripted = self.descriptions[target.address] if known else description_of(target.address.removeprefix("a:"))
         if isinstance(scripted, Exception):
             raise scripted
         said = DescribeResponse()
