@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from google.protobuf.json_format import MessageToDict, ParseDict, ParseError
 
 from imageflow.v1.execution_pb2 import Execution
-from imageflow_common.errors import AlreadyExists, DataLoss, NotFound, ObjectNotFound, WriteConflict
+from imageflow_common.errors import AlreadyExists, DataLoss, InvalidKey, NotFound, ObjectNotFound, WriteConflict
 from imageflow_common.keys import index_key, index_prefix, parse_index_key, record_key
 from imageflow_common.store import ObjectStore, StoredObject
 
@@ -70,7 +70,7 @@ class Records:
         for key in keys:
             try:
                 yield await self.get(namespace, parse_index_key(key).execution_id)
-            except (NotFound, DataLoss):
+            except (NotFound, DataLoss, InvalidKey):
                 continue
 
 
@@ -89,5 +89,5 @@ def _decode(stored: StoredObject) -> Execution:
         if record["schemaVersion"] != SCHEMA_VERSION:
             raise DataLoss(f"a record of schema version {record['schemaVersion']}", reason="UNKNOWN_RECORD_VERSION")
         return ParseDict(record["execution"], Execution(), ignore_unknown_fields=True)
-    except (ValueError, KeyError, TypeError, ParseError) as exc:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, ParseError) as exc:
         raise DataLoss("the record of this execution is damaged", reason="RECORD_DAMAGED") from exc
