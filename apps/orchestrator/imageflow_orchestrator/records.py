@@ -1,4 +1,4 @@
-"""Executions as the store keeps them: a record each, JSON with a schema version, and a time-ordered index (D7)."""
+"""Executions as the store keeps them (D7): a record each, a time-ordered index, and a marker while one is pending."""
 
 from __future__ import annotations
 
@@ -10,19 +10,32 @@ from datetime import UTC, datetime
 from google.protobuf.json_format import MessageToDict, ParseDict, ParseError
 
 from imageflow.v1.execution_pb2 import Execution
+from imageflow.v1.record_pb2 import ExecutionRecord
 from imageflow_common.errors import AlreadyExists, DataLoss, InvalidKey, NotFound, ObjectNotFound, WriteConflict
-from imageflow_common.keys import index_key, index_prefix, parse_index_key, record_key
-from imageflow_common.store import ObjectStore, StoredObject
+from imageflow_common.keys import (
+    PENDING_PREFIX,
+    IndexedExecution,
+    artifacts_prefix,
+    index_key,
+    index_prefix,
+    parse_index_key,
+    parse_pending_key,
+    pending_key,
+    record_key,
+)
+from imageflow_common.store import MAX_PAGE_SIZE, ObjectKey, ObjectStore
 
 SCHEMA_VERSION = 1
 _JSON = "application/json"
+_EMPTY = "application/octet-stream"
+_ENDED = {Execution.COMPLETED, Execution.FAILED, Execution.CANCELLED}
 
 
 @dataclass(frozen=True, slots=True)
 class HeldRecord:
     """A record as it stands in the store: what a conditional write needs."""
 
-    execution: Execution
+    record: ExecutionRecord
     generation: str
 
 
@@ -32,39 +45,82 @@ class Records:
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
 
-    async def create(self, execution: Execution) -> HeldRecord:
-        """Claims the execution's id. Raises AlreadyExists when it is taken."""
-        key = record_key(execution.namespace, execution.execution_id)
+    async def create(self, record: ExecutionRecord, *, pending: bool = False) -> HeldRecord:
+        """Claims the execution's id. Raises AlreadyExists when it is taken.
+
+        The marker is written first: a crash leaves a marker without a record, never work that nobody finds.
+        """
+        execution = record.execution
+        if pending:
+            await self._store.put(self._marker(execution), b"", media_type=_EMPTY)
         try:
-            info = await self._store.put(key, _encode(execution), media_type=_JSON, if_absent=True)
+            info = await self._store.put(self._key(execution), _encode(record), media_type=_JSON, if_absent=True)
         except WriteConflict as exc:
-            raise AlreadyExists(
-                f"there is an execution {execution.execution_id!r} already", reason="EXECUTION_EXISTS"
-            ) from exc
-        created = execution.create_time.ToDatetime(tzinfo=UTC)
-        entry = index_key(execution.namespace, created, execution.execution_id)
-        await self._store.put(entry, b"", media_type="application/octet-stream")
-        return HeldRecord(execution, info.generation)
+            if pending:
+                await self.settle(execution)
+            taken = f"there is an execution {execution.execution_id!r} already"
+            raise AlreadyExists(taken, reason="EXECUTION_EXISTS") from exc
+        await self._store.put(index_key(execution.namespace, _created(execution), execution.execution_id), b"", media_type=_EMPTY)
+        return HeldRecord(record, info.generation)
 
-    async def replace(self, held: HeldRecord, execution: Execution) -> HeldRecord:
+    async def replace(self, held: HeldRecord, record: ExecutionRecord) -> HeldRecord:
         """Writes the record again. Raises WriteConflict when somebody else did."""
-        key = record_key(execution.namespace, execution.execution_id)
-        info = await self._store.put(key, _encode(execution), media_type=_JSON, if_generation=held.generation)
-        return HeldRecord(execution, info.generation)
+        record.revision += 1
+        data = _encode(record)
+        info = await self._store.put(
+            self._key(record.execution), data, media_type=_JSON, if_generation=held.generation
+        )
+        return HeldRecord(record, info.generation)
 
-    async def get(self, namespace: str, execution_id: str) -> Execution:
+    async def settle(self, execution: Execution) -> None:
+        """Nothing is left to do for an execution: its marker goes."""
+        await self._store.delete(self._marker(execution))
+
+    async def hold(self, namespace: str, execution_id: str) -> HeldRecord:
         """Raises NotFound, and DataLoss for a record that cannot be read."""
         try:
-            return _decode(await self._store.get(record_key(namespace, execution_id)))
+            stored = await self._store.get(record_key(namespace, execution_id))
         except ObjectNotFound as exc:
             raise NotFound(f"there is no execution {execution_id!r}", reason="EXECUTION_NOT_FOUND") from exc
+        return HeldRecord(_decode(stored.data), stored.info.generation)
+
+    async def get(self, namespace: str, execution_id: str) -> Execution:
+        """Raises as `hold`."""
+        return (await self.hold(namespace, execution_id)).record.execution
 
     async def page(
-        self, namespace: str, *, page_size: int, page_token: str | None
+        self, namespace: str, *, page_size: int, page_token: str | None, before: datetime | None = None
     ) -> tuple[list[Execution], str | None]:
-        """Executions, newest first. One whose record is gone or damaged is passed over."""
-        page = await self._store.list(index_prefix(namespace), page_size=page_size, page_token=page_token)
+        """Executions, newest first, from those accepted before a time. One whose record is gone or damaged is passed
+        over."""
+        start = index_key(namespace, before, "-") if before is not None and page_token is None else None
+        page = await self._store.list(
+            index_prefix(namespace), page_size=page_size, page_token=page_token, start_after=start
+        )
         return [item async for item in self._read(namespace, [entry.key for entry in page.items])], page.next_page_token
+
+    async def pending(self) -> AsyncIterator[IndexedExecution]:
+        """Every execution that is not done with, oldest first."""
+        token: str | None = None
+        while True:
+            page = await self._store.list(PENDING_PREFIX, page_size=MAX_PAGE_SIZE, page_token=token)
+            for item in page.items:
+                yield parse_pending_key(item.key)
+            if (token := page.next_page_token) is None:
+                return
+
+    async def forget_marker(self, entry: IndexedExecution) -> None:
+        """Removes a marker whose record is not there, or cannot be read."""
+        await self._store.delete(pending_key(entry.namespace, entry.created, entry.execution_id))
+
+    async def delete(self, execution: Execution) -> None:
+        """Removes an ended execution: artifacts, then record, then index entry, so that a half is found again."""
+        prefix = artifacts_prefix(execution.namespace, execution.execution_id)
+        while (page := await self._store.list(prefix)).items:
+            for item in page.items:
+                await self._store.delete(item.key)
+        await self._store.delete(self._key(execution))
+        await self._store.delete(index_key(execution.namespace, _created(execution), execution.execution_id))
 
     async def _read(self, namespace: str, keys: list[str]) -> AsyncIterator[Execution]:
         for key in keys:
@@ -73,21 +129,38 @@ class Records:
             except (NotFound, DataLoss, InvalidKey):
                 continue
 
+    def _key(self, execution: Execution) -> ObjectKey:
+        return record_key(execution.namespace, execution.execution_id)
+
+    def _marker(self, execution: Execution) -> ObjectKey:
+        return pending_key(execution.namespace, _created(execution), execution.execution_id)
+
+
+def has_ended(execution: Execution) -> bool:
+    return execution.status in _ENDED
+
 
 def now() -> datetime:
     return datetime.now(UTC)
 
 
-def _encode(execution: Execution) -> bytes:
-    record = {"schemaVersion": SCHEMA_VERSION, "execution": MessageToDict(execution)}
-    return json.dumps(record, ensure_ascii=False, separators=(",", ":")).encode()
+def _created(execution: Execution) -> datetime:
+    return execution.create_time.ToDatetime(tzinfo=UTC)
 
 
-def _decode(stored: StoredObject) -> Execution:
+def _encode(record: ExecutionRecord) -> bytes:
+    record.schema_version = SCHEMA_VERSION
+    return json.dumps(MessageToDict(record), ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def _decode(data: bytes) -> ExecutionRecord:
     try:
-        record = json.loads(stored.data)
-        if record["schemaVersion"] != SCHEMA_VERSION:
-            raise DataLoss(f"a record of schema version {record['schemaVersion']}", reason="UNKNOWN_RECORD_VERSION")
-        return ParseDict(record["execution"], Execution(), ignore_unknown_fields=True)
+        fields = json.loads(data)
+        if fields["schemaVersion"] != SCHEMA_VERSION:
+            raise DataLoss(f"a record of schema version {fields['schemaVersion']}", reason="UNKNOWN_RECORD_VERSION")
+        record = ParseDict(fields, ExecutionRecord(), ignore_unknown_fields=True)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, ParseError) as exc:
         raise DataLoss("the record of this execution is damaged", reason="RECORD_DAMAGED") from exc
+    if not record.execution.execution_id:
+        raise DataLoss("the record of this execution is damaged", reason="RECORD_DAMAGED")
+    return record

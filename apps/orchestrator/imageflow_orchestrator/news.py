@@ -1,0 +1,96 @@
+"""What the world is told of an execution while it runs and when it ends (R40-R42): numbered, in order, on the bus.
+
+Messages are JSON in snake_case with states in lower case. Progress goes to `pipeline-progress`, for steps and, with an
+empty `step_id`, for the execution itself; the completion, which is also the final notice, to `pipeline-completions`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import deque
+from datetime import datetime
+
+from imageflow.v1.execution_pb2 import Execution
+from imageflow_common.errors import ImageFlowError
+from imageflow_common.events import Event, Events
+from imageflow_common.logs import EventLog
+
+from .records import now
+
+log = EventLog(__name__)
+
+PROGRESS_TOPIC = "pipeline-progress"
+COMPLETION_TOPIC = "pipeline-completions"
+NAMESPACE_HEADER = "imageflow-namespace"
+_CONTENT = {"content-type": "application/json", "imageflow-schema-version": "1"}
+_KEPT_EVENTS = 4_096
+RESERVED_NUMBERS = 100_000
+"""How far ahead of the last event a record reserves numbers: more than a run can use between two writes."""
+
+
+class News:
+    """Publishes one execution's events, in order and off the run's path; keeps the latest for those who ask again."""
+
+    def __init__(self, events: Events, execution: Execution) -> None:
+        self._events = events
+        self._execution = execution
+        self._waiting: asyncio.Queue[Event | None] = asyncio.Queue()
+        self._publisher: asyncio.Task[None] | None = None
+        self.kept: deque[Event] = deque(maxlen=_KEPT_EVENTS)
+
+    def progress(self, step_id: str, status: str, message: str = "") -> None:
+        """Says where a step, or with an empty id the execution, is now."""
+        body = {
+            "execution_id": self._execution.execution_id,
+            "step_id": step_id,
+            "status": status.lower(),
+            "message": message,
+            "timestamp": timestamp(now()),
+        }
+        self._tell(PROGRESS_TOPIC, body)
+
+    def completion(self) -> None:
+        """Says what the execution came to: after the record says so too."""
+        execution = self._execution
+        status = Execution.State.Name(execution.status)
+        self.progress("", status, execution.error.message)
+        body = {
+            "execution_id": execution.execution_id,
+            "status": status.lower(),
+            "execution_time": round(execution.execution_time_ms / 1e3, 6),
+            "output_path": execution.final_output_path,
+            "processing_time": round(sum(s.processing_time_ms for s in execution.results.values()) / 1e3, 6),
+            "completed_at": timestamp(execution.end_time.ToDatetime()),
+            "message": execution.error.message,
+        }
+        self._tell(COMPLETION_TOPIC, body)
+
+    async def flush(self) -> None:
+        """Waits until everything told so far is published."""
+        if self._publisher is not None:
+            self._waiting.put_nowait(None)
+            await self._publisher
+            self._publisher = None
+
+    def _tell(self, topic: str, body: dict[str, object]) -> None:
+        self._execution.last_event_number += 1
+        headers = {**_CONTENT, NAMESPACE_HEADER: self._execution.namespace}
+        data = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+        event = Event(topic, self._execution.execution_id, self._execution.last_event_number, data, headers)
+        self.kept.append(event)
+        self._waiting.put_nowait(event)
+        if self._publisher is None:
+            self._publisher = asyncio.create_task(self._publish())
+
+    async def _publish(self) -> None:
+        while (event := await self._waiting.get()) is not None:
+            try:
+                await self._events.publish(event)
+            except ImageFlowError as exc:
+                log.warning("event.not_published", execution_id=event.key, topic=event.topic, error_type=exc.reason)
+
+
+def timestamp(moment: datetime) -> str:
+    """`YYYY-MM-DDTHH:MM:SSZ`, UTC."""
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
