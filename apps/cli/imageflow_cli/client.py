@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, cast
 from google.api.httpbody_pb2 import HttpBody
 
 from imageflow.v1 import catalog_pb2 as catalog
-from imageflow.v1 import execution_pb2 as executions
+from imageflow.v1 import execution_service_pb2 as executions
 from imageflow.v1 import pipeline_pb2 as pipelines
 from imageflow.v1 import stored_image_pb2 as images
 from imageflow.v1 import system_pb2 as system

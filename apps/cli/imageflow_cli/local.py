@@ -19,7 +19,8 @@ from imageflow_common.images import ImageLimits
 from imageflow_common.process import Processor
 from imageflow_common.shared import Capability
 from imageflow_orchestrator.admission import Admission
-from imageflow_orchestrator.api import detections_of, read_json
+from imageflow_orchestrator.api import detections_of
+from imageflow_orchestrator.asked import read_json
 from imageflow_orchestrator.call import StepCaller
 from imageflow_orchestrator.catalog import LiveCatalog
 from imageflow_orchestrator.component_spec import Target

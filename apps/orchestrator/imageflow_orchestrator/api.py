@@ -1,52 +1,35 @@
-"""The front door: PipelineService and ExecutionService. Decodes, delegates, encodes."""
+"""The front door: PipelineService. Decodes, delegates, encodes."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import timedelta
 from time import perf_counter
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 from google.api.httpbody_pb2 import HttpBody
-from google.protobuf.message import Message
 
-from imageflow.v1 import execution_pb2 as execution
 from imageflow.v1 import pipeline_pb2 as pipeline
 from imageflow.v1.execution_pb2 import Execution
-from imageflow_common.errors import InvalidPipeline, Violation, error_of
+from imageflow_common.errors import Violation, error_of
 from imageflow_common.rpc import Context, Method
 
+from .asked import read_asked, read_json, read_request
 from .call import Answer
 from .catalog import Description, LiveCatalog
 from .definitions import Definitions
 from .engine import Engine, Processed, Requested
+from .executions import Executions
 from .identity import check_id, namespace_of
-from .json_body import parse_body
 from .messages import read_values, write_plan
 from .paging import page_size
 from .plan import Plan, PlannedCall
 from .planner import Planner
-from .records import Records
-from .stored_runs import StoredRuns
 
 _DETECTIONS_HEADER_BYTES = 4_096
 _RETRY_AFTER = timedelta(seconds=1)
 _DETECTION = "imageflow.v1.Detection"
-
-
-class _WithBody(Protocol):
-    """A request that may hold itself as JSON."""
-
-    @property
-    def body(self) -> HttpBody: ...
-    def HasField(self, name: Any) -> bool: ...  # noqa: N802 - protobuf's name
-    def ClearField(self, name: Any) -> None: ...  # noqa: N802
-    def MergeFrom(self, other: Any) -> None: ...  # noqa: N802
-
-
-R = TypeVar("R", bound=Any)
-M = TypeVar("M", bound=Message)
 
 
 class PipelineApi:
@@ -55,13 +38,13 @@ class PipelineApi:
     def __init__(
         self,
         engine: Engine,
-        stored_runs: StoredRuns,
+        executions: Executions,
         planner: Planner,
         definitions: Definitions,
         catalog: LiveCatalog,
     ) -> None:
         self._engine = engine
-        self._stored_runs = stored_runs
+        self._executions = executions
         self._planner = planner
         self._definitions = definitions
         self._catalog = catalog
@@ -79,24 +62,19 @@ class PipelineApi:
 
     async def execute(self, request: pipeline.ExecutePipelineRequest, context: Context) -> Execution:
         begun = perf_counter()
-        request, faults = _read(request)
-        definition = await self._asked_for(request, faults)
-        given = definition.global_parameters
-        input_path = request.input_path or given.input_path
-        if not input_path:
-            faults.append(Violation("inputPath", "required"))
-        plan = self._planner.given(definition, read_values(request.overrides), faults)
+        asked = await read_asked(request, self._planner)
+        plan = self._planner.given(asked.request.pipeline, read_values(asked.request.overrides), asked.faults)
         requested = Requested(
             namespace=namespace_of(context),
-            execution_id=check_id("executionId", request.execution_id or given.execution_id, optional=True),
-            output_format=request.output_format,
-            quality=request.quality,
+            execution_id=asked.execution_id,
+            output_format=asked.request.output_format,
+            quality=asked.request.quality,
             plan_ms=_since(begun),
         )
-        return await self._stored_runs.execute(plan, input_path, request.output_path or given.output_path, requested)
+        return await self._executions.execute(asked.request, plan, requested)
 
     async def validate(self, request: pipeline.ValidatePipelineRequest, context: Context) -> pipeline.Plan:
-        request, faults = _read(request)
+        request, faults = read_request(request)
         plan = self._planner.given(request.pipeline, read_values(request.overrides), faults)
         return write_plan(plan, transports=self._transports(plan))
 
@@ -144,54 +122,11 @@ class PipelineApi:
         self._planner.forget()
         return pipeline.DeletePipelineResponse()
 
-    async def _asked_for(
-        self, request: pipeline.ExecutePipelineRequest, faults: Sequence[Violation]
-    ) -> pipeline.Pipeline:
-        """The definition in the request, or the stored one it names."""
-        if request.HasField("pipeline") == bool(request.pipeline_id):
-            raise InvalidPipeline(
-                "give either pipeline or pipelineId",
-                violations=[*faults, Violation("pipeline", "required, or pipelineId")],
-            )
-        if request.HasField("pipeline"):
-            return request.pipeline
-        pipeline_id = check_id("pipelineId", request.pipeline_id)
-        return await self._planner.definition(pipeline_id, check_id("version", request.version, optional=True))
-
     def _transports(self, plan: Plan) -> dict[str, str]:
         return {
             step.step_id: "shared-memory" if self._catalog.shares_memory(step.call.target) else "inline"
             for step in plan.steps
         }
-
-
-class ExecutionApi:
-    """ExecutionService."""
-
-    def __init__(self, records: Records) -> None:
-        self._records = records
-
-    def methods(self) -> dict[str, Method]:
-        return {"GetExecution": self.get, "ListExecutions": self.list}
-
-    async def get(self, request: execution.GetExecutionRequest, context: Context) -> Execution:
-        execution_id = check_id("executionId", request.execution_id)
-        return await self._records.get(namespace_of(context), execution_id)
-
-    async def list(
-        self, request: execution.ListExecutionsRequest, context: Context
-    ) -> execution.ListExecutionsResponse:
-        """Filters are applied to each page, so that a page may hold fewer than asked for."""
-        found, token = await self._records.page(
-            namespace_of(context), page_size=page_size(request.page_size), page_token=request.page_token or None
-        )
-        wanted = [
-            each
-            for each in found
-            if (not request.pipeline_id or each.pipeline_id == request.pipeline_id)
-            and (not request.status or each.status == request.status)
-        ]
-        return execution.ListExecutionsResponse(executions=wanted, next_page_token=token or "")
 
 
 async def process_image(
@@ -293,21 +228,6 @@ def _fitting(items: Iterable[dict[str, Any]], limit_bytes: int) -> str:
             break
         texts.append(text)
     return f"[{','.join(texts)}]"
-
-
-def _read(request: R) -> tuple[R, list[Violation]]:
-    """The request, from its JSON body where it has one."""
-    if not request.HasField("body"):
-        return request, []
-    parsed, faults = parse_body(request.body.data, type(request))
-    request.ClearField("body")
-    parsed.MergeFrom(request)
-    return parsed, faults
-
-
-def read_json(data: bytes, message: type[M]) -> tuple[M, list[Violation]]:
-    """A definition's JSON as its message, and every fault in its form."""
-    return parse_body(data, message, hidden=frozenset())
 
 
 def _since(start: float) -> float:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
@@ -17,6 +18,7 @@ import grpc
 
 from imageflow_common.descriptors import own_descriptors
 from imageflow_common.errors import ImageFlowError
+from imageflow_common.events import LocalEvents
 from imageflow_common.logs import EventLog, configure_logs
 from imageflow_common.rpc import RunningServer, run, service_handler, start_server, wait_for_signal
 from imageflow_common.settings import load_settings
@@ -26,20 +28,25 @@ from imageflow_common.store_local import LocalStore
 from imageflow_common.telemetry import configure_telemetry
 
 from .admission import Admission
-from .api import ExecutionApi, PipelineApi
+from .api import PipelineApi
 from .api_catalog import CatalogApi, SystemApi
+from .api_executions import ExecutionApi
 from .api_images import ImageApi
 from .call import GrpcCaller, StepCaller
 from .catalog import LiveCatalog
 from .definitions import Definitions
 from .engine import Engine
+from .executions import Executions
 from .images import ImageTransport
+from .janitor import Janitor
 from .planner import Planner
+from .queue_lock import hold_queue
 from .records import Records
 from .registry import Registry, parse_registry
+from .rerun import Reruns
 from .run import Instruments
 from .settings import OrchestratorSettings
-from .stored_runs import StoredRuns
+from .watch import Watcher
 
 log = EventLog(__name__)
 
@@ -52,6 +59,8 @@ class Orchestrator:
     """Everything built, nothing listening yet."""
 
     catalog: LiveCatalog
+    executions: Executions
+    janitor: Janitor
     handlers: list[grpc.GenericRpcHandler]
     service_names: list[str]
 
@@ -65,8 +74,13 @@ def load_registry(path: Path | None) -> Registry:
 
 def open_store(url: str) -> ObjectStore:
     """The store behind a `file://` URL; a relative directory is relative to the working directory."""
+    return LocalStore(store_directory(url))
+
+
+def store_directory(url: str) -> Path:
+    """The directory that a `file://` URL names."""
     parts = urlsplit(url)
-    return LocalStore(Path(unquote(parts.netloc + parts.path)))
+    return Path(unquote(parts.netloc + parts.path))
 
 
 @asynccontextmanager
@@ -84,14 +98,31 @@ async def build(settings: OrchestratorSettings) -> AsyncIterator[Orchestrator]:
         catalog=catalog,
         caller=StepCaller(caller, catalog, transport),
         transport=transport,
-        admission=Admission(max_running=settings.max_running, max_waiting=settings.max_waiting),
+        admission=Admission(
+            max_running=settings.max_running,
+            max_waiting=settings.max_waiting,
+            max_running_per_namespace=settings.max_running_per_namespace,
+        ),
         instruments=Instruments(),
         max_image_bytes=settings.max_image_bytes,
         process_records=settings.process_records,
     )
+    events = LocalEvents()
+    retention = timedelta(hours=settings.retention_hours)
+    executions = Executions(
+        engine=engine,
+        planner=planner,
+        store=store,
+        records=records,
+        events=events,
+        max_pending=settings.max_pending,
+        retention=retention,
+    )
+    janitor = Janitor(store, records, retention=retention, period=timedelta(seconds=settings.janitor_period_seconds))
+    reruns, watcher = Reruns(planner, store, records), Watcher(executions, records, events)
     services: dict[str, Any] = {
-        "PipelineService": PipelineApi(engine, StoredRuns(engine, store, records), planner, definitions, catalog),
-        "ExecutionService": ExecutionApi(records),
+        "PipelineService": PipelineApi(engine, executions, planner, definitions, catalog),
+        "ExecutionService": ExecutionApi(executions, records, planner, reruns, watcher),
         "ImageService": ImageApi(store, settings.max_upload_bytes),
         "CatalogService": CatalogApi(catalog, planner, engine),
         "SystemService": SystemApi(catalog, VERSION),
@@ -103,7 +134,8 @@ async def build(settings: OrchestratorSettings) -> AsyncIterator[Orchestrator]:
         closing.push_async_callback(store.close)
         closing.callback(transport.close)
         closing.push_async_callback(caller.close)
-        yield Orchestrator(catalog, handlers, list(names))
+        closing.push_async_callback(events.close)
+        yield Orchestrator(catalog, executions, janitor, handlers, list(names))
 
 
 async def serve(settings: OrchestratorSettings) -> None:
@@ -114,12 +146,16 @@ async def serve(settings: OrchestratorSettings) -> None:
             watching = [
                 background.create_task(orchestrator.catalog.watch()),
                 background.create_task(watch_registry(orchestrator.catalog, settings)),
+                background.create_task(orchestrator.janitor.run()),
             ]
+            lock_file = store_directory(settings.store_url) / "queue.lock"
+            queue = background.create_task(hold_queue(orchestrator.executions, lock_file))
             log.info("orchestrator.ready", port=running.port, version=VERSION)
             try:
                 await wait_for_signal()
             finally:
-                await running.stop()
+                queue.cancel()
+                await asyncio.gather(running.stop(), orchestrator.executions.stop(settings.shutdown_grace_seconds))
                 for task in watching:
                     task.cancel()
                 log.info("orchestrator.stopped")

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Container, Mapping
 from dataclasses import dataclass
 from time import perf_counter
 from uuid import uuid4
 
 from imageflow.v1.execution_pb2 import Execution
+from imageflow.v1.record_pb2 import ExecutionRecord
 from imageflow_common.errors import ImageFlowError, ImageTooLarge, InvalidArgument, UnsupportedImage
 from imageflow_common.formats import media_type_of
 from imageflow_common.logs import EventLog
 
-from .admission import Admission
+from .admission import Admission, Slot
 from .call import StepCaller
 from .catalog import LiveCatalog
 from .definition import StepId
 from .effects import StepOutcome
 from .encode import encode_artifact
 from .images import Artifact, ImageTransport
-from .outcome import write_outcome
+from .outcome import write_outcome, write_step
 from .plan import Plan
+from .recorded import NOTHING, TakenOver
 from .records import Records, now
 from .run import Instruments, OutputFormat, Run, RunResult
 
@@ -52,6 +54,14 @@ class Processed:
     media_type: str
     data: bytes
     steps: Mapping[StepId, StepOutcome]
+
+
+def _nobody(_news: object) -> None:
+    """Told, and does nothing."""
+
+
+def _nobody_settled(_step: StepId, _outcome: StepOutcome, _image: Artifact | None) -> None:
+    """Told, and does nothing."""
 
 
 class Engine:
@@ -90,9 +100,9 @@ class Engine:
         output = self.output_format(data, content_type, requested)
         execution = new_execution(plan, requested)
         begun = perf_counter()
-        async with self.admission.slot():
+        async with self.admission.slot(requested.namespace) as slot:
             execution.timings.queue_ms = since(begun)
-            result, image = await self.perform(plan, data, execution, output)
+            result, image = await self.perform(plan, data, execution, output, slot=slot)
         recorded = self._process_records == "all" or (
             self._process_records == "failed" and result.outcome.status != "COMPLETED"
         )
@@ -103,9 +113,24 @@ class Engine:
         return Processed(execution, output.media_type, image, result.outcome.steps)
 
     async def perform(
-        self, plan: Plan, data: bytes, execution: Execution, output: OutputFormat, settled: Settled | None = None
+        self,
+        plan: Plan,
+        data: bytes,
+        execution: Execution,
+        output: OutputFormat,
+        *,
+        settled: Settled = _nobody_settled,
+        begun: Callable[[StepId], None] = _nobody,
+        started: Callable[[Run], None] = _nobody,
+        taken: TakenOver = NOTHING,
+        load: Callable[[Artifact], Awaitable[None]] | None = None,
+        slot: Slot | None = None,
     ) -> tuple[RunResult, bytes]:
-        """Runs the plan; answers the result, and the final image encoded (empty unless the run completed)."""
+        """Runs the plan; answers the result, and the final image encoded (empty unless the run completed).
+
+        `settled` and `begun` are told of each step, `started` of the run. Steps that were `taken` over do not run;
+        `load` brings their images into memory. The `slot` is given back while nothing runs.
+        """
         run = Run(
             plan=plan,
             input=self.transport.input_image(data, media_type_of(data)),
@@ -115,12 +140,18 @@ class Engine:
             namespace=execution.namespace,
             execution_id=execution.execution_id,
             output=output,
-            settled=settled or (lambda _step, _outcome, _image: None),
+            settled=settled,
+            begun=begun,
+            taken=taken,
+            load=load,
+            slot=slot,
         )
+        started(run)
         result = await run.perform()
         if result.final is None:
             return result, b""
         try:
+            await run.ensure_loaded(result.final)
             if result.encoded:
                 return result, self.transport.bytes_of(result.final)
             encoded = await encode_artifact(
@@ -131,10 +162,17 @@ class Engine:
             self.transport.release(result.final)
 
     def finish(
-        self, execution: Execution, plan: Plan, result: RunResult, requested: Requested, *, with_metadata: bool
+        self,
+        execution: Execution,
+        plan: Plan,
+        result: RunResult,
+        requested: Requested,
+        *,
+        with_metadata: bool,
+        kept: Container[StepId] = (),
     ) -> None:
-        """Writes what the run came to into the execution."""
-        write_outcome(execution, plan, result, self._catalog, with_metadata=with_metadata)
+        """Writes what the run came to into the execution; steps that are `kept` stay as they are written there."""
+        write_outcome(execution, plan, result, self._catalog, with_metadata=with_metadata, kept=kept)
         execution.end_time.FromDatetime(now())
         timings = execution.timings
         timings.plan_ms = requested.plan_ms
@@ -152,12 +190,16 @@ class Engine:
         chosen = chosen_format(requested) or (found if found in _WRITABLE else "image/png")
         return OutputFormat(chosen, requested.quality)
 
+    def write_step(self, execution: Execution, run: Run, step_id: StepId, outcome: StepOutcome) -> None:
+        """Writes one step's outcome, which is final, into an execution that still runs."""
+        write_step(execution, step_id, outcome, run.times_of(step_id), self._catalog)
+
     async def _record(self, execution: Execution) -> None:
         """Best effort: a record that cannot be written is logged, and the caller has his answer all the same."""
         if self._records is None:
             return
         try:
-            await self._records.create(execution)
+            await self._records.create(ExecutionRecord(execution=execution, kind=ExecutionRecord.SYNCHRONOUS))
         except ImageFlowError as exc:
             log.warning("record.not_written", execution_id=execution.execution_id, error_type=exc.reason)
 

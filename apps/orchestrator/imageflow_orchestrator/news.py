@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import deque
+from collections.abc import Mapping
 from datetime import datetime
 
 from imageflow.v1.execution_pb2 import Execution
@@ -73,7 +74,7 @@ class News:
             await self._publisher
             self._publisher = None
 
-    def _tell(self, topic: str, body: dict[str, object]) -> None:
+    def _tell(self, topic: str, body: Mapping[str, object]) -> None:
         self._execution.last_event_number += 1
         headers = {**_CONTENT, NAMESPACE_HEADER: self._execution.namespace}
         data = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()

@@ -13,12 +13,12 @@ from google.api import annotations_pb2
 from google.api.http_pb2 import HttpRule
 from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescriptor
 
-from imageflow.v1 import catalog_pb2, execution_pb2, pipeline_pb2, stored_image_pb2, system_pb2
+from imageflow.v1 import catalog_pb2, execution_service_pb2, pipeline_pb2, stored_image_pb2, system_pb2
 from imageflow_common.descriptors import own_descriptors
 
 Json = dict[str, Any]
 
-_FILES = (pipeline_pb2, execution_pb2, stored_image_pb2, catalog_pb2, system_pb2)
+_FILES = (pipeline_pb2, execution_service_pb2, stored_image_pb2, catalog_pb2, system_pb2)
 _HTTP_BODY = "google.api.HttpBody"
 _BYTES: Json = {"type": "string", "format": "binary"}
 _WELL_KNOWN: dict[str, Json] = {

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
+
 from imageflow.v1.execution_pb2 import Execution, StepBreakdown, StepOutcome
 
 from . import effects
 from .call import Answer
 from .catalog import LiveCatalog
+from .definition import StepId
 from .messages import write_call, write_failure
 from .plan import Plan
 from .run import RunResult, StepTimes
@@ -28,20 +31,40 @@ SKIP_REASONS = {
 
 
 def write_outcome(
-    execution: Execution, plan: Plan, result: RunResult, catalog: LiveCatalog, *, with_metadata: bool
+    execution: Execution,
+    plan: Plan,
+    result: RunResult,
+    catalog: LiveCatalog,
+    *,
+    with_metadata: bool,
+    kept: Container[StepId] = (),
 ) -> None:
-    """Fills in status, error and each step's outcome. What components found out costs most, so only on demand."""
+    """Fills in status, error and each step's outcome, but for steps that are `kept` as they are. What components found
+    out costs most, so only on demand."""
     outcome = result.outcome
     execution.status = STATES[outcome.status]
     if outcome.failure is not None:
         execution.error.CopyFrom(write_failure(outcome.failure))
     for step in plan.steps:
-        written = execution.results[step.step_id]
-        written.step_id = step.step_id
-        times = result.times.get(step.step_id, StepTimes())
-        _write_step(outcome.steps[step.step_id], times, written)
-        if with_metadata:
-            _write_metadata(outcome.steps[step.step_id], written, catalog)
+        if step.step_id not in kept:
+            times = result.times.get(step.step_id, StepTimes())
+            described = catalog if with_metadata else None
+            write_step(execution, step.step_id, outcome.steps[step.step_id], times, described)
+
+
+def write_step(
+    execution: Execution,
+    step_id: StepId,
+    outcome: effects.StepOutcome,
+    times: StepTimes,
+    catalog: LiveCatalog | None,
+) -> None:
+    """Fills in one step's outcome; with a catalog, what its component found out too."""
+    written = execution.results[step_id]
+    written.step_id = step_id
+    _write_step(outcome, times, written)
+    if catalog is not None:
+        _write_metadata(outcome, written, catalog)
 
 
 def _write_step(outcome: effects.StepOutcome, times: StepTimes, written: StepOutcome) -> None:

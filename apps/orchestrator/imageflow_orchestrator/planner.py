@@ -17,7 +17,7 @@ from .catalog import LiveCatalog, find_component
 from .definition import ComponentName, PipelineId, StepId
 from .definitions import Definitions
 from .messages import read_pipeline
-from .plan import Plan, plan_execution
+from .plan import SYNCHRONOUS, Plan, PlanDefaults, plan_execution
 
 _CACHED_PLANS = 256
 _STORED_TTL_SECONDS = 1.0
@@ -74,9 +74,10 @@ class Planner:
         faults: Sequence[Violation] = (),
         *,
         stored: bool = False,
+        defaults: PlanDefaults = SYNCHRONOUS,
     ) -> Plan:
         """As `plan_given`, against this planner's catalog."""
-        return plan_given(pipeline, self._catalog, overrides, faults, stored=stored)
+        return plan_given(pipeline, self._catalog, overrides, faults, stored=stored, defaults=defaults)
 
     async def stored(self, pipeline_id: str, version: str, assignments: Sequence[str]) -> Plan:
         """The plan of a stored definition, with `stepId.parameter=value` assignments. Raises NotFound."""
@@ -123,10 +124,13 @@ def plan_given(
     faults: Sequence[Violation] = (),
     *,
     stored: bool = False,
+    defaults: PlanDefaults = SYNCHRONOUS,
 ) -> Plan:
     """The plan of a definition in hand. Raises InvalidPipeline with `faults`, found earlier, and all others."""
     try:
-        plan = plan_execution(read_pipeline(pipeline), catalog=catalog, overrides=overrides, stored=stored)
+        plan = plan_execution(
+            read_pipeline(pipeline), catalog=catalog, overrides=overrides, defaults=defaults, stored=stored
+        )
     except InvalidPipeline as exc:
         raise _invalid([*faults, *exc.violations]) from exc
     if faults:

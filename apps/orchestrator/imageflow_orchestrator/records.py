@@ -60,16 +60,16 @@ class Records:
                 await self.settle(execution)
             taken = f"there is an execution {execution.execution_id!r} already"
             raise AlreadyExists(taken, reason="EXECUTION_EXISTS") from exc
-        await self._store.put(index_key(execution.namespace, _created(execution), execution.execution_id), b"", media_type=_EMPTY)
+        await self._store.put(
+            index_key(execution.namespace, _created(execution), execution.execution_id), b"", media_type=_EMPTY
+        )
         return HeldRecord(record, info.generation)
 
     async def replace(self, held: HeldRecord, record: ExecutionRecord) -> HeldRecord:
         """Writes the record again. Raises WriteConflict when somebody else did."""
         record.revision += 1
         data = _encode(record)
-        info = await self._store.put(
-            self._key(record.execution), data, media_type=_JSON, if_generation=held.generation
-        )
+        info = await self._store.put(self._key(record.execution), data, media_type=_JSON, if_generation=held.generation)
         return HeldRecord(record, info.generation)
 
     async def settle(self, execution: Execution) -> None:

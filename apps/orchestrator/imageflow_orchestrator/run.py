@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from time import perf_counter
 
@@ -14,6 +14,7 @@ from imageflow_common.errors import ImageFlowError
 from imageflow_common.logs import EventLog
 from imageflow_common.telemetry import duration_histogram
 
+from .admission import Slot
 from .call import Answer, StepCaller, Wanted, is_retryable
 from .definition import StepId
 from .effects import (
@@ -37,7 +38,8 @@ from .effects import (
 )
 from .images import Artifact, ImageTransport
 from .plan import Plan, PlannedStep
-from .state import advance, begin
+from .recorded import NOTHING, TakenOver
+from .state import advance, resume
 
 log = EventLog(__name__)
 
@@ -122,7 +124,8 @@ class _Busy:
 @dataclass(slots=True)
 class Run:
     """One execution of a plan over one image. `settled` is told each step's outcome as it becomes final, and the
-    step's own image if it has one."""
+    step's own image if it has one; `begun` of each attempt. Steps that were `taken` over from an earlier run do not run
+    again; `load` brings their images into memory. The `slot` is given back while all that is left waits for a retry."""
 
     plan: Plan
     input: Artifact
@@ -133,6 +136,10 @@ class Run:
     execution_id: str
     output: OutputFormat
     settled: Callable[[StepId, StepOutcome, Artifact | None], None] = lambda _step, _outcome, _image: None
+    begun: Callable[[StepId], None] = lambda _step: None
+    taken: TakenOver = NOTHING
+    load: Callable[[Artifact], Awaitable[None]] | None = None
+    slot: Slot | None = None
     _images: dict[tuple[StepId, int], Artifact] = field(default_factory=dict)
     _last: dict[StepId, Artifact] = field(default_factory=dict)
     _tasks: dict[tuple[StepId, int], asyncio.Task[None]] = field(default_factory=dict)
@@ -170,13 +177,18 @@ class Run:
                 self.instruments.duration.record(total, {"pipeline.id": self.plan.pipeline_id, "status": status})
         return RunResult(outcome, final, self._encoded(outcome), self._times, self._busy.seconds * 1e3, total * 1e3)
 
+    def times_of(self, step_id: StepId) -> StepTimes:
+        """When a step's attempts began and ended so far."""
+        return self._times.get(step_id, StepTimes())
+
     def cancel(self, message: str = "cancelled on request") -> None:
         """Ends the run as CANCELLED."""
         self._on(CancelRequested(message))
 
     async def _until_finished(self) -> ExecutionOutcome:
         """No task raises, so the group does not either: what goes wrong is in `_finished`."""
-        self._state, effects = begin(self.plan)
+        self._last.update(self.taken.images)
+        self._state, effects = resume(self.plan, self.taken.outcomes)
         async with asyncio.TaskGroup() as group:
             self._group = group
             timeout = self.plan.timeout.total_seconds()
@@ -212,6 +224,7 @@ class Run:
     def _do(self, effect: Effect) -> None:
         match effect:
             case StartAttempt():
+                self._busy.start()
                 self._spawn(effect.step_id, effect.attempt, self._attempt(effect))
             case ScheduleRetry():
                 self._spawn(effect.step_id, effect.attempt, self._retry(effect))
@@ -233,15 +246,19 @@ class Run:
         self._on(RetryDue(effect.step_id, effect.attempt))
 
     async def _attempt(self, start: StartAttempt) -> None:
-        times = self._times.setdefault(start.step_id, StepTimes(first_start=perf_counter()))
-        times.last_start = perf_counter()
-        self._busy.start()
         try:
+            if self.slot is not None:
+                await self.slot.acquire()
+            times = self._times.setdefault(start.step_id, StepTimes(first_start=perf_counter()))
+            times.last_start = perf_counter()
+            self.begun(start.step_id)
             event = await self._call(start)
+            times.end = perf_counter()
+            self._on(event)
         finally:
             self._busy.stop()
-            times.end = perf_counter()
-        self._on(event)
+            if self.slot is not None and not self._busy.running and not self._finished.done():
+                self.slot.release()
 
     async def _call(self, start: StartAttempt) -> Event:
         attributes: dict[str, str | int] = {
@@ -265,6 +282,8 @@ class Run:
     async def _answer(self, start: StartAttempt) -> Answer:
         remaining = self._deadline - perf_counter()
         inputs = [self._source(item.source) for item in start.inputs]
+        for image in inputs:
+            await self.ensure_loaded(image)
         return await self.caller.attempt(
             start,
             inputs,
@@ -273,6 +292,11 @@ class Run:
             execution_id=self.execution_id,
             timeout=max(0.001, min(start.call.timeout.total_seconds(), remaining)),
         )
+
+    async def ensure_loaded(self, image: Artifact) -> None:
+        """Brings an image that was taken over into memory."""
+        if self.load is not None and image.data is None and image.shared_name is None:
+            await self.load(image)
 
     def _wanted(self, start: StartAttempt) -> Wanted:
         output = self.plan.output
@@ -287,7 +311,7 @@ class Run:
         component = outcome.call.component_name if outcome.call else self._steps[step_id].call.component_name
         if outcome.attempts:
             self.instruments.steps.add(1, {"step.type": component, "status": _step_status(outcome)})
-        times = self._times.get(step_id, StepTimes())
+        times = self.times_of(step_id)
         log.info(
             "step.finished",
             execution_id=self.execution_id,

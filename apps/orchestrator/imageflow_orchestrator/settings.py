@@ -21,8 +21,16 @@ class OrchestratorSettings(ServerSettings):
     """Which executions of `:process` leave a record."""
     max_running: PositiveInt = 10
     """Executions that run at once."""
+    max_running_per_namespace: PositiveInt = 5
+    """Executions of one namespace that run at once."""
     max_waiting: PositiveInt = 100
-    """Executions that wait for their turn, past which more are refused."""
+    """Synchronous executions that wait for their turn, past which more are refused."""
+    max_pending: PositiveInt = 10_000
+    """Asynchronous executions that have not ended, past which more are refused."""
+    retention_hours: PositiveSeconds = 24.0 * 30
+    """How long an ended execution's record and artifacts are kept."""
+    janitor_period_seconds: PositiveSeconds = 300.0
+    """How often expired executions are looked for."""
     max_image_bytes: PositiveInt = 64 * 1024 * 1024
     """The largest image that a pipeline takes."""
     max_upload_bytes: PositiveInt = 5 * 1024 * 1024 * 1024

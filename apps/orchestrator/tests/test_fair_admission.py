@@ -25,7 +25,9 @@ class Crowd:
         self.running: dict[str, list[asyncio.Event]] = {}
         self.tasks: list[asyncio.Task[None]] = []
 
-    def join(self, label: str, namespace: str = "default", priority: Priority = Priority.SYNCHRONOUS) -> asyncio.Task[None]:
+    def join(
+        self, label: str, namespace: str = "default", priority: Priority = Priority.SYNCHRONOUS
+    ) -> asyncio.Task[None]:
         task = asyncio.create_task(self._hold(label, namespace, priority))
         self.tasks.append(task)
         return task

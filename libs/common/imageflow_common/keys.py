@@ -20,6 +20,9 @@ RESERVED = ".imageflow/"
 PENDING_PREFIX = RESERVED + "pending/"
 """Executions that are not done with, in all namespaces, oldest first."""
 
+INDEX_PREFIX = RESERVED + "index/"
+"""Every execution, by namespace, newest first."""
+
 PIPELINES_PREFIX = RESERVED + "pipelines/"
 """One empty object per pipeline id that has a stored definition, by id."""
 
@@ -80,7 +83,7 @@ def index_key(namespace: str, created: datetime, execution_id: str) -> ObjectKey
 
 def index_prefix(namespace: str) -> str:
     """A namespace's executions, newest first."""
-    return f"{RESERVED}index/{_id(namespace)}/"
+    return f"{INDEX_PREFIX}{_id(namespace)}/"
 
 
 def parse_index_key(key: str) -> IndexedExecution:

@@ -1,0 +1,166 @@
+"""Performs an execution that has a record: input from the store, output and findings into it, the record kept true."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import perf_counter
+
+from google.protobuf.json_format import MessageToDict
+
+from imageflow.v1.execution_pb2 import Execution
+from imageflow.v1.record_pb2 import ExecutionRecord
+from imageflow_common.errors import ImageTooLarge, ObjectNotFound
+from imageflow_common.keys import artifact_key, metadata_key, parse_user_key
+from imageflow_common.logs import EventLog
+from imageflow_common.store import ObjectKey, ObjectStore
+
+from .admission import Slot
+from .checkpoint import Checkpoint
+from .definition import StepId
+from .effects import StepOutcome
+from .engine import Engine, Requested, since
+from .images import Artifact
+from .kept import KeptImages
+from .news import News
+from .plan import Plan
+from .recorded import NOTHING, KeptImage, TakenOver, record_step, take_over
+from .records import now
+from .run import OutputFormat, Run, RunResult
+
+log = EventLog(__name__)
+
+_JSON = "application/json"
+
+
+@dataclass(slots=True, eq=False)
+class Performance:
+    """One execution's turn: from RUNNING to its outcome, written into the record but not yet stored. `started` is
+    told the run, so that it can be cancelled."""
+
+    engine: Engine
+    store: ObjectStore
+    plan: Plan
+    checkpoint: Checkpoint
+    news: News
+    plan_ms: float
+    started: Callable[[Run], None]
+
+    @property
+    def record(self) -> ExecutionRecord:
+        return self.checkpoint.record
+
+    @property
+    def execution(self) -> Execution:
+        return self.record.execution
+
+    async def perform(self, slot: Slot | None) -> None:
+        """Raises errors of the tree for an input that is not there or is no image, and what the store raises."""
+        begun = perf_counter()
+        data = await self._read_input(parse_user_key(self.record.request.input_path))
+        output = self.engine.output_format(data, "", self._requested())
+        taken = await self._still_there(take_over(self.record, self.plan))
+        self.execution.timings.store_ms = since(begun)
+        kept = KeptImages(self.plan, self.execution, self.store, self.engine.transport, self._finished)
+
+        runs: list[Run] = []
+
+        def started(run: Run) -> None:
+            runs.append(run)
+            self.started(run)
+
+        def begun_step(step_id: StepId) -> None:
+            self.execution.results[step_id].step_id = step_id
+            self.execution.results[step_id].status = Execution.RUNNING
+            self.news.progress(step_id, "RUNNING")
+
+        def settled(step_id: StepId, outcome: StepOutcome, image: Artifact | None) -> None:
+            self.engine.write_step(self.execution, runs[0], step_id, outcome)
+            self.news.progress(step_id, outcome.status, outcome.failure.message if outcome.failure else "")
+            kept.settled(step_id, outcome, image)
+
+        try:
+            result, image = await self.engine.perform(
+                self.plan,
+                data,
+                self.execution,
+                output,
+                settled=settled,
+                begun=begun_step,
+                started=started,
+                taken=taken,
+                load=self._load,
+                slot=slot,
+            )
+            self.engine.finish(
+                self.execution, self.plan, result, self._requested(), with_metadata=True, kept=taken.outcomes
+            )
+            await self._store_rest(kept, result, output, image)
+        finally:
+            await kept.close()
+
+    async def _store_rest(self, kept: KeptImages, result: RunResult, output: OutputFormat, image: bytes) -> None:
+        begun = perf_counter()
+        await kept.finish(failed=result.final is None)
+        if result.final is not None:
+            await self._store_output(result, output, image)
+        self.execution.timings.store_ms += since(begun)
+        self.execution.execution_time_ms += since(begun)
+        self.execution.end_time.FromDatetime(now())
+
+    def _requested(self) -> Requested:
+        request = self.record.request
+        return Requested(output_format=request.output_format, quality=request.quality, plan_ms=self.plan_ms)
+
+    def _finished(self, step_id: StepId, outcome: StepOutcome, image: KeptImage | None) -> None:
+        fallback = next(step.fallback for step in self.plan.steps if step.step_id == step_id)
+        by_fallback = fallback is not None and outcome.call is fallback
+        self.record.steps[step_id].CopyFrom(record_step(outcome, image, by_fallback=by_fallback))
+        self.checkpoint.soon()
+
+    async def _read_input(self, key: ObjectKey) -> bytes:
+        info = await self.store.head(key)
+        if info.size_bytes > self.engine.max_image_bytes:
+            raise ImageTooLarge(f"the image has {info.size_bytes} bytes, more than {self.engine.max_image_bytes}")
+        return (await self.store.get(key)).data
+
+    async def _still_there(self, taken: TakenOver) -> TakenOver:
+        """Nothing is taken over unless every image is still in the store: then all runs again."""
+        try:
+            for image in taken.images.values():
+                info = await self.store.head(ObjectKey(image.description.object_key))
+                if info.size_bytes != image.description.size_bytes:
+                    return NOTHING
+        except ObjectNotFound:
+            return NOTHING
+        return taken
+
+    async def _load(self, image: Artifact) -> None:
+        """Brings an image that was taken over into memory."""
+        image.data = (await self.store.get(ObjectKey(image.description.object_key))).data
+
+    async def _store_output(self, result: RunResult, output: OutputFormat, image: bytes) -> None:
+        """The output, and what was found out next to it (R31)."""
+        execution, step_id = self.execution, self.plan.output.step_id
+        attempts = max(1, result.outcome.steps[step_id].attempts)
+        own = artifact_key(execution.namespace, execution.execution_id, step_id, attempts)
+        asked = self.record.request.output_path
+        key = parse_user_key(asked) if asked else own
+        metadata = {
+            "executionId": execution.execution_id,
+            "pipelineId": execution.pipeline_id,
+            "pipelineVersion": execution.pipeline_version,
+            "inputPath": execution.input_path,
+            "steps": {name: MessageToDict(step.metadata) for name, step in execution.results.items()},
+        }
+        found_out = json.dumps(metadata, ensure_ascii=False).encode()
+        writes = [self.store.put(metadata_key(key), found_out, media_type=_JSON)]
+        if execution.results[step_id].output_path != key:
+            writes.append(self.store.put(key, image, media_type=output.media_type))
+        for outcome in await asyncio.gather(*writes, return_exceptions=True):
+            if isinstance(outcome, BaseException):
+                raise outcome
+        execution.final_output_path = key
+        execution.results[step_id].output_path = key

@@ -1,0 +1,40 @@
+"""Who holds the queue of accepted executions: of all orchestrators on one directory, one (D8)."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+from pathlib import Path
+
+from imageflow_common.logs import EventLog
+
+from .executions import Executions
+
+log = EventLog(__name__)
+
+_TRY_AGAIN_SECONDS = 1.0
+
+
+async def hold_queue(executions: Executions, lock_file: Path) -> None:
+    """Waits for the lock, then takes up what is pending, now and whenever another orchestrator has accepted more.
+    The lock is let go with the process, however that ends."""
+    fd = os.open(lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        while not _locked(fd):  # noqa: ASYNC110 - another process has it
+            await asyncio.sleep(_TRY_AGAIN_SECONDS)
+        log.info("queue.held")
+        executions.hold_queue()
+        while True:
+            await executions.recover()
+            await asyncio.sleep(_TRY_AGAIN_SECONDS)
+    finally:
+        os.close(fd)
+
+
+def _locked(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
