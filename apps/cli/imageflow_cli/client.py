@@ -20,6 +20,7 @@ from imageflow.v1 import execution_service_pb2 as executions
 from imageflow.v1 import pipeline_pb2 as pipelines
 from imageflow.v1 import stored_image_pb2 as images
 from imageflow.v1 import system_pb2 as system
+from imageflow.v1.execution_pb2 import Execution
 from imageflow_common.errors import DataLoss
 
 from .rpc import as_our_errors, call, open_channel, path, send_stream
@@ -83,7 +84,7 @@ class Client:
         overrides: Mapping[str, object] | None = None,
         output_format: str = "",
         quality: int = 0,
-    ) -> executions.Execution:
+    ) -> Execution:
         """Runs a pipeline, given or stored, over a stored image. A run that failed is an answer, not an error."""
         request = pipelines.ExecutePipelineRequest(
             pipeline_id=pipeline_id,
@@ -95,7 +96,7 @@ class Client:
             quality=quality,
         )
         request = _with_definition(request, pipeline, overrides or {})
-        return await self._call("PipelineService/ExecutePipeline", request, executions.Execution)
+        return await self._call("PipelineService/ExecutePipeline", request, Execution)
 
     async def validate(self, pipeline: Definition, *, overrides: Mapping[str, object] | None = None) -> pipelines.Plan:
         """The plan. Raises InvalidArgument with every fault."""
@@ -157,16 +158,16 @@ class Client:
 
     # Executions
 
-    async def get_execution(self, execution_id: str) -> executions.Execution:
+    async def get_execution(self, execution_id: str) -> Execution:
         request = executions.GetExecutionRequest(execution_id=execution_id)
-        return await self._call("ExecutionService/GetExecution", request, executions.Execution)
+        return await self._call("ExecutionService/GetExecution", request, Execution)
 
     async def list_executions(
         self,
         *,
         pipeline_id: str = "",
-        status: int = executions.Execution.STATE_UNSPECIFIED,
-    ) -> AsyncIterator[executions.Execution]:
+        status: int = Execution.STATE_UNSPECIFIED,
+    ) -> AsyncIterator[Execution]:
         """Newest first."""
 
         async def page(token: str) -> executions.ListExecutionsResponse:

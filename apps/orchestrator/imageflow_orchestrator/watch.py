@@ -17,6 +17,8 @@ from .records import Records, has_ended
 
 _LOOK_AGAIN_SECONDS = 2.0
 """How often the record is looked at although no event came: events are hints, the record is the truth."""
+_LOOKS_PER_SIGN = 10
+"""After so many looks in vain a watcher is told that all is as it was, lest a proxy take the stream for dead."""
 
 
 class Watcher:
@@ -44,7 +46,7 @@ class Watcher:
     async def _follow(
         self, namespace: str, execution_id: str, news: AsyncIterator[Event | Lagged], seen: int
     ) -> AsyncIterator[ExecutionEvent]:
-        missed = 0
+        missed = quiet = 0
         while True:
             received = await _next(news)
             if isinstance(received, Lagged):
@@ -58,6 +60,9 @@ class Watcher:
                 continue
             standing = await self._standing(namespace, execution_id)
             if received is None and not missed and not has_ended(standing):
+                quiet += 1
+                if quiet % _LOOKS_PER_SIGN == 0:
+                    yield ExecutionEvent(number=seen, execution_id=execution_id, status=standing.status)
                 continue
             told = _told(received) if received is not None else ExecutionEvent(execution_id=execution_id)
             told.execution.CopyFrom(standing)
