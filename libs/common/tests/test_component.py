@@ -103,7 +103,7 @@ def test_optional_slots_come_last(compile_proto: Any) -> None:
 def test_a_slot_that_is_left_open_is_none(probe: Component) -> None:
     image = Pixels(np.zeros((2, 3, 1), np.uint8))
     seen = [probe(*images, parameters=probe.parameters()).metadata for images in ((image,), (image, image))]
-    assert [metadata["masked"] for metadata in seen] == [False, True]  # type: ignore[index,call-overload]
+    assert [metadata["masked"] for metadata in seen] == [False, True]  # type: ignore[index]
 
 
 def test_parameters_come_typed_with_their_defaults(probe: Component) -> None:

@@ -71,6 +71,7 @@ def test_a_proto_file_is_compiled_with_our_messages_to_import(tmp_path: Path) ->
     )
     descriptors = load_descriptors(path)
     image = descriptors.message("acme.v1.Tint").fields_by_name["image"].message_type
+    assert image is not None
     assert image.full_name == "imageflow.v1.Image"
     assert descriptors.comments["acme.v1.Tint"] == "Tints."
 

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
-import jsonschema
+import jsonschema  # type: ignore[import-untyped]
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imageflow.v1.detect_pb2 import DetectParameters
-from imageflow.v1.filter_pb2 import FilterParameters
 from imageflow.v1.resize_pb2 import ResizeParameters
 from imageflow_common.descriptors import own_descriptors
 from imageflow_common.errors import InvalidParameters
 from imageflow_common.schema import JsonValue, ParameterSchema, Text, camel_case, read_schema
 
-RESIZE = read_schema(ResizeParameters.DESCRIPTOR, comments=own_descriptors().comments)
-DETECT = read_schema(DetectParameters.DESCRIPTOR)
-FILTER = read_schema(FilterParameters.DESCRIPTOR)
+RESIZE, DETECT, FILTER = (
+    read_schema(own_descriptors().message(f"imageflow.v1.{name}Parameters"), comments=own_descriptors().comments)
+    for name in ("Resize", "Detect", "Filter")
+)
 RESIZE_DEFAULTS = {
     "width": 800,
     "height": 600,
