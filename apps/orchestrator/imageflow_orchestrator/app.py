@@ -52,6 +52,7 @@ class Orchestrator:
     """Everything built, nothing listening yet."""
 
     catalog: LiveCatalog
+    engine: Engine
     handlers: list[grpc.GenericRpcHandler]
     service_names: list[str]
 
@@ -103,7 +104,7 @@ async def build(settings: OrchestratorSettings) -> AsyncIterator[Orchestrator]:
         closing.push_async_callback(store.close)
         closing.callback(transport.close)
         closing.push_async_callback(caller.close)
-        yield Orchestrator(catalog, handlers, list(names))
+        yield Orchestrator(catalog, engine, handlers, list(names))
 
 
 async def serve(settings: OrchestratorSettings) -> None:
