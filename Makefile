@@ -20,3 +20,31 @@ $(STAMP): constraints.txt requirements-dev.txt $(addsuffix /pyproject.toml,$(PAC
 .PHONY: protos
 protos: setup ## Regenerate libs/common/imageflow from protos/
 	$(BIN)/python protos/generate.py
+
+.PHONY: lint format
+lint: setup ## Check style, types, protos, imports, and that generated code is up to date
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	tools/check-protos
+
+format: setup ## Format the code
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+.PHONY: test demo up bench
+test: setup ## Run every test; skips say why
+	$(BIN)/pytest
+
+demo: setup ## Run resize → detect → filter on a real photograph; pictures go to demo-output/
+	$(BIN)/imageflow demo --output demo-output
+
+up: setup ## Start every service and the gateway on :8080
+	$(BIN)/imageflow up
+
+bench: setup ## Measure pipelines beside the bare functions; results go to benchmarks/results/
+	$(BIN)/python -m benchmarks.pipelines
+
+clean: ## Remove what builds and runs left behind
+	rm -rf .venv demo-output imageflow-data .coverage* htmlcov .pytest_cache .mypy_cache .ruff_cache

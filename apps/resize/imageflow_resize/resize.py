@@ -149,7 +149,7 @@ def _to_source(pixels: Pixels, plan: _Plan) -> Affine:
 def _nearest(array: PixelArray, plan: _Plan) -> PixelArray:
     rows = _nearest_indices(array.shape[0], plan.scaled[1], plan.top, plan.size[1])
     columns = _nearest_indices(array.shape[1], plan.scaled[0], plan.left, plan.size[0])
-    return array[rows[:, None], columns]
+    return array.take(rows, axis=0).take(columns, axis=1)
 
 
 def _nearest_indices(source: int, scaled: int, start: int, count: int) -> npt.NDArray[np.int64]:

@@ -57,7 +57,7 @@ def count_frames(data: EncodedBytes, media_type: MediaType, *, limit: int) -> in
         return 1
     try:
         return counter(memoryview(data), limit)
-    except (IndexError, struct.error) as exc:
+    except (IndexError, OverflowError, struct.error) as exc:
         raise InvalidImage(f"the {name_of(media_type)} is damaged or cut short") from exc
 
 

@@ -141,9 +141,7 @@ def loss(parameters: Arrays, batch: Batch) -> tuple[jax.Array, Arrays]:
     return score_loss + BOX_LOSS_WEIGHT * box_loss, statistics
 
 
-def adam(
-    parameters: Arrays, gradients: Arrays, optimiser: Optimiser, rate: jax.Array
-) -> tuple[Arrays, Optimiser]:
+def adam(parameters: Arrays, gradients: Arrays, optimiser: Optimiser, rate: jax.Array) -> tuple[Arrays, Optimiser]:
     """One AdamW step; only convolution weights decay."""
     step = optimiser.step + 1
     first = {k: 0.9 * optimiser.first[k] + 0.1 * g for k, g in gradients.items()}

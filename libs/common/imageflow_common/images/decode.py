@@ -33,9 +33,9 @@ def decode(
     stay uint16, floats float32, unscaled; everything else is uint8.
 
     `min_size` is the (width, height), after orientation, that the caller needs at least: a JPEG that is at
-    least twice as large in both is shrunk while it is decoded, which saves most of the work. `to_input` maps
-    the result to the full-size image after orientation, exactly: a last column or row may stand for pixels
-    beyond the edge.
+    least twice as large in both is shrunk by 2, 4 or 8 while it is decoded, which saves most of the work.
+    `to_input` maps the result to the full-size image after orientation, exactly: one pixel stands for a
+    square of that many, and what does not fill a last column or row (up to 7 pixels) is left out.
 
     Raises what `probe` raises, and InvalidImage for a damaged or truncated image."""
     header, image = open_image(data, limits=limits)
@@ -59,19 +59,19 @@ def _upright(image: pyvips.Image, orientation: int) -> pyvips.Image:
 
 
 def _shrink(header: ImageHeader, min_size: tuple[int, int] | None) -> int:
-    """The largest factor that leaves at least `min_size`; the decoder rounds sizes up."""
+    """The largest factor that leaves at least `min_size`; the decoder rounds sizes down."""
     if min_size is None or header.media_type != "image/jpeg":
         return 1
     width, height = min_size
     for factor in SHRINK_FACTORS:
-        if -(-header.width // factor) >= width and -(-header.height // factor) >= height:
+        if header.width // factor >= max(1, width) and header.height // factor >= max(1, height):
             return factor
     return 1
 
 
 def _to_input(header: ImageHeader, stored_size: tuple[int, int], shrink: int) -> Affine:
-    """Back to the stored image, up to full size, and upright again: mirrored images keep the partial blocks
-    of the right and bottom edge at the left and top."""
+    """Back to the stored image, up to full size, and upright again: a mirrored image lacks what does not fill
+    a pixel at the left or top, not at the right or bottom."""
     if shrink == 1:
         return Affine()
     width, height = stored_size

@@ -1,0 +1,153 @@
+"""`imageflow execute` and `imageflow process`: runs on a server."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import click
+
+from imageflow_cli.options import json_option, output_options, set_option, url_option
+from imageflow_cli.output import Output
+
+_FILE = click.Path(path_type=Path, dir_okay=False)
+
+
+@click.command()
+@click.argument("pipeline")
+@click.option("--input", "input_path", default="", metavar="KEY", help="The input image in the store.")
+@click.option("--output", "output_path", default="", metavar="KEY", help="The key to write the output to.")
+@click.option("--version", default="", help="The version of a stored pipeline.")
+@click.option("--execution-id", default="", help="The execution's id; the same again answers the same execution.")
+@set_option
+@output_options
+@url_option
+@json_option
+def execute(
+    pipeline: str,
+    input_path: str,
+    output_path: str,
+    version: str,
+    execution_id: str,
+    settings: tuple[str, ...],
+    output_format: str,
+    quality: int | None,
+    url: str,
+    out: Output,
+) -> None:
+    """Run PIPELINE (a JSON file, or a stored pipeline's id) over an image in the server's store."""
+    from imageflow_cli.blocking import ask
+    from imageflow_cli.definitions import read_definition, read_settings, step_ids
+    from imageflow_cli.exits import Exit
+    from imageflow_cli.output import message_json
+    from imageflow_cli.reports import show_execution, state_name
+
+    is_file = pipeline.endswith(".json")
+    definition = read_definition(Path(pipeline)) if is_file else None
+    overrides = typed(read_settings(settings))
+    with out.working(f"running {pipeline}"):
+        execution = ask(
+            url,
+            lambda client: client.execute(
+                definition,
+                pipeline_id="" if is_file else pipeline,
+                version=version,
+                input_path=input_path,
+                output_path=output_path,
+                execution_id=execution_id,
+                overrides=overrides,
+                output_format=output_format,
+                quality=quality or 0,
+            ),
+        )
+    out.data(message_json(execution))
+    show_execution(out, execution, step_ids(definition))
+    if state_name(execution.status) != "COMPLETED":
+        sys.exit(Exit.FAILED)
+
+
+@click.command()
+@click.argument("name")
+@click.argument("image", type=_FILE)
+@click.option("-o", "--output", type=_FILE, required=True, help="Where to write the image; its ending is the format.")
+@click.option("--component", is_flag=True, help="NAME is a component; --set is PARAMETER=VALUE.")
+@click.option("--version", default="", help="The version of the pipeline or the component.")
+@set_option
+@output_options
+@url_option
+@json_option
+def process(
+    name: str,
+    image: Path,
+    output: Path,
+    component: bool,
+    version: str,
+    settings: tuple[str, ...],
+    output_format: str,
+    quality: int | None,
+    url: str,
+    out: Output,
+) -> None:
+    """Run the stored pipeline NAME, or one component, over the local IMAGE on a server."""
+    from imageflow_cli.blocking import ask
+    from imageflow_cli.client import Client, ProcessedImage
+    from imageflow_cli.definitions import format_of, media_type_of, read_file, read_settings, write_file
+
+    values = read_settings(settings, dotted=not component)
+    data, media_type = read_file(image), media_type_of(image)
+    wanted = output_format or format_of(output)
+
+    async def question(client: Client) -> ProcessedImage:
+        if component:
+            return await client.process_with_component(
+                name,
+                data,
+                media_type=media_type,
+                version=version,
+                parameters=values,
+                output_format=wanted,
+                quality=quality or 0,
+            )
+        return await client.process_image(
+            name,
+            data,
+            media_type=media_type,
+            version=version,
+            overrides=values,
+            output_format=wanted,
+            quality=quality or 0,
+        )
+
+    with out.working(f"processing {image.name}"):
+        answer = ask(url, question)
+    write_file(output, answer.data)
+    detections = json.loads(answer.detections) if answer.detections else []
+    out.data(
+        {
+            "output": str(output),
+            "mediaType": answer.media_type,
+            "sizeBytes": len(answer.data),
+            "executionId": answer.execution_id,
+            "serverTiming": answer.server_timing,
+            "detections": detections,
+        }
+    )
+    out.line(f"wrote {output}: {answer.media_type}, {len(answer.data)} bytes ({answer.execution_id})")
+    if answer.server_timing:
+        out.line(f"timing: {answer.server_timing}")
+    if answer.detections:
+        out.line(f"detections: {len(detections) if isinstance(detections, list) else answer.detections}")
+
+
+def typed(overrides: Mapping[str, str]) -> dict[str, object]:
+    """Values as JSON where they are JSON: `400` is a number, `gaussian` a text."""
+    return {name: _typed(value) for name, value in overrides.items()}
+
+
+def _typed(text: str) -> object:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
