@@ -109,6 +109,7 @@ async def build(settings: OrchestratorSettings) -> AsyncIterator[Orchestrator]:
 
 async def serve(settings: OrchestratorSettings) -> None:
     """Serves until SIGTERM or SIGINT, then ends in order. Raises OSError when the port is taken."""
+    end = asyncio.ensure_future(wait_for_signal())
     async with build(settings) as orchestrator:
         running = await _start(orchestrator, settings)
         async with asyncio.TaskGroup() as background:
@@ -118,7 +119,7 @@ async def serve(settings: OrchestratorSettings) -> None:
             ]
             log.info("orchestrator.ready", port=running.port, version=VERSION)
             try:
-                await wait_for_signal()
+                await end
             finally:
                 await running.stop()
                 for task in watching:
