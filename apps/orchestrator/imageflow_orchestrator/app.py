@@ -144,21 +144,26 @@ async def watch_registry(catalog: LiveCatalog, settings: OrchestratorSettings) -
     path = settings.registry_file
     if path is None:
         return
-    seen, told = path.read_bytes(), ""
+    seen, told = b"", ""
     while True:
-        await asyncio.sleep(settings.registry_poll_seconds)
         try:
             data = await asyncio.to_thread(path.read_bytes)
-            if data == seen:
-                continue
-            seen, told = data, ""
-            catalog.replace_registry(parse_registry(data.decode(), path=path.name))
-            log.info("registry.reloaded")
-            await catalog.refresh()
+            if data != seen:
+                first, seen, told = not seen, data, ""
+                await _take_over(catalog, data.decode(), path.name, quietly=first)
         except Exception as exc:
             if str(exc) != told:
                 _log_refused(exc)
             told = str(exc)
+        await asyncio.sleep(settings.registry_poll_seconds)
+
+
+async def _take_over(catalog: LiveCatalog, text: str, name: str, *, quietly: bool) -> None:
+    """At the start, `quietly`: only what has changed since it was first read would be news."""
+    catalog.replace_registry(parse_registry(text, path=name))
+    if not quietly:
+        log.info("registry.reloaded")
+        await catalog.refresh()
 
 
 def _log_refused(error: Exception) -> None:
