@@ -28,6 +28,7 @@ from .plan import Plan, PlannedCall
 from .planner import Planner
 
 _DETECTIONS_HEADER_BYTES = 4_096
+_STEPS_IN_HEADER = 36
 _RETRY_AFTER = timedelta(seconds=1)
 _DETECTION = "imageflow.v1.Detection"
 
@@ -145,14 +146,14 @@ async def process_image(
         )
     headers = [
         ("imageflow-execution-id", done.execution_id),
-        ("server-timing", _server_timing(done)),
+        ("server-timing", _server_timing(plan, done)),
         *_detections(plan, processed, catalog),
     ]
     await context.send_initial_metadata(tuple(headers))
     return HttpBody(content_type=processed.media_type, data=processed.data)
 
 
-def _server_timing(done: Execution) -> str:
+def _server_timing(plan: Plan, done: Execution) -> str:
     """W3C Server-Timing: the whole, the orchestrator's own part, and each step with where its time went."""
     parts = [
         f"total;dur={done.execution_time_ms:.2f}",
@@ -160,14 +161,15 @@ def _server_timing(done: Execution) -> str:
         f"queue;dur={done.timings.queue_ms:.2f}",
         f"plan;dur={done.timings.plan_ms:.2f}",
     ]
-    for step_id, step in done.results.items():
+    for planned in plan.steps[:_STEPS_IN_HEADER]:
+        step = done.results[planned.step_id]
         t = step.timings
         detail = (
             f"queue={t.queue_ms:.2f} transport={t.transport_ms:.2f} decode={t.decode_ms:.2f} "
             f"compute={t.compute_ms:.2f} encode={t.encode_ms:.2f} retry={t.retry_ms:.2f}"
         )
-        parts.append(f'{step_id};dur={step.processing_time_ms:.2f};desc="{detail}"')
-    return ", ".join(parts[:40])
+        parts.append(f'{step.step_id};dur={step.processing_time_ms:.2f};desc="{detail}"')
+    return ", ".join(parts)
 
 
 def _detections(plan: Plan, processed: Processed, catalog: LiveCatalog) -> list[tuple[str, str]]:

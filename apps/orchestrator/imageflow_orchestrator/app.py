@@ -59,6 +59,7 @@ class Orchestrator:
     """Everything built, nothing listening yet."""
 
     catalog: LiveCatalog
+    engine: Engine
     executions: Executions
     janitor: Janitor
     handlers: list[grpc.GenericRpcHandler]
@@ -135,11 +136,12 @@ async def build(settings: OrchestratorSettings) -> AsyncIterator[Orchestrator]:
         closing.callback(transport.close)
         closing.push_async_callback(caller.close)
         closing.push_async_callback(events.close)
-        yield Orchestrator(catalog, executions, janitor, handlers, list(names))
+        yield Orchestrator(catalog, engine, executions, janitor, handlers, list(names))
 
 
 async def serve(settings: OrchestratorSettings) -> None:
     """Serves until SIGTERM or SIGINT, then ends in order. Raises OSError when the port is taken."""
+    end = asyncio.ensure_future(wait_for_signal())
     async with build(settings) as orchestrator:
         running = await _start(orchestrator, settings)
         async with asyncio.TaskGroup() as background:
@@ -152,7 +154,7 @@ async def serve(settings: OrchestratorSettings) -> None:
             queue = background.create_task(hold_queue(orchestrator.executions, lock_file))
             log.info("orchestrator.ready", port=running.port, version=VERSION)
             try:
-                await wait_for_signal()
+                await end
             finally:
                 queue.cancel()
                 await asyncio.gather(running.stop(), orchestrator.executions.stop(settings.shutdown_grace_seconds))

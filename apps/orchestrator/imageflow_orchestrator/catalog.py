@@ -91,8 +91,8 @@ class LiveCatalog:
         return entry is not None and any(self._reachable.get(target.address) for target in all_targets(entry))
 
     def missing(self) -> list[str]:
-        """The components that cannot be reached."""
-        return [name for name in self._registry.components if not self.available(name)]
+        """The components that cannot be reached, by name."""
+        return sorted(name for name in self._registry.components if not self.available(name))
 
     def replace_registry(self, registry: Registry) -> None:
         """Takes over a changed registry; components that stay keep what they said. Raises InvalidParameters for

@@ -45,6 +45,8 @@ class ImageTransport:
     def __init__(self, shared: SharedDirectory | None) -> None:
         self._shared = shared
         self._owner = f"o{secrets.token_hex(6)}"
+        if shared is not None:
+            shared.sweep_dead()
         self._capability = shared.grant(self._owner) if shared else Capability("", "")
         self._numbers = itertools.count()
         self._abandoned: deque[tuple[float, str]] = deque()

@@ -153,7 +153,7 @@ class Performance:
             "pipelineId": execution.pipeline_id,
             "pipelineVersion": execution.pipeline_version,
             "inputPath": execution.input_path,
-            "steps": {name: MessageToDict(step.metadata) for name, step in execution.results.items()},
+            "steps": {step.step_id: MessageToDict(execution.results[step.step_id].metadata) for step in self.plan.steps},
         }
         found_out = json.dumps(metadata, ensure_ascii=False).encode()
         writes = [self.store.put(metadata_key(key), found_out, media_type=_JSON)]

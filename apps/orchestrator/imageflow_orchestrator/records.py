@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -48,21 +49,22 @@ class Records:
     async def create(self, record: ExecutionRecord, *, pending: bool = False) -> HeldRecord:
         """Claims the execution's id. Raises AlreadyExists when it is taken.
 
-        The marker is written first: a crash leaves a marker without a record, never work that nobody finds.
+        Marker and index entry are written first: a crash leaves these without a record, never a record that nobody
+        finds.
         """
         execution = record.execution
+        entry = _entry_of(execution)
         if pending:
             await self._store.put(self._marker(execution), b"", media_type=_EMPTY)
+        await self._store.put(entry, b"", media_type=_EMPTY)
         try:
             info = await self._store.put(self._key(execution), _encode(record), media_type=_JSON, if_absent=True)
         except WriteConflict as exc:
+            await self._withdraw(execution, entry)
             if pending:
                 await self.settle(execution)
             taken = f"there is an execution {execution.execution_id!r} already"
             raise AlreadyExists(taken, reason="EXECUTION_EXISTS") from exc
-        await self._store.put(
-            index_key(execution.namespace, _created(execution), execution.execution_id), b"", media_type=_EMPTY
-        )
         return HeldRecord(record, info.generation)
 
     async def replace(self, held: HeldRecord, record: ExecutionRecord) -> HeldRecord:
@@ -120,14 +122,23 @@ class Records:
             for item in page.items:
                 await self._store.delete(item.key)
         await self._store.delete(self._key(execution))
-        await self._store.delete(index_key(execution.namespace, _created(execution), execution.execution_id))
+        await self._store.delete(_entry_of(execution))
 
     async def _read(self, namespace: str, keys: list[str]) -> AsyncIterator[Execution]:
+        """Passes over an entry that lost its race: its time is not the record's."""
         for key in keys:
             try:
-                yield await self.get(namespace, parse_index_key(key).execution_id)
+                found = await self.get(namespace, parse_index_key(key).execution_id)
             except (NotFound, DataLoss, InvalidKey):
                 continue
+            if _entry_of(found) == key:
+                yield found
+
+    async def _withdraw(self, loser: Execution, entry: ObjectKey) -> None:
+        """Removes the entry of an execution whose id was taken, unless it is the winner's too."""
+        with suppress(NotFound, DataLoss):
+            if _entry_of(await self.get(loser.namespace, loser.execution_id)) != entry:
+                await self._store.delete(entry)
 
     def _key(self, execution: Execution) -> ObjectKey:
         return record_key(execution.namespace, execution.execution_id)
@@ -138,6 +149,10 @@ class Records:
 
 def has_ended(execution: Execution) -> bool:
     return execution.status in _ENDED
+
+
+def _entry_of(execution: Execution) -> ObjectKey:
+    return index_key(execution.namespace, _created(execution), execution.execution_id)
 
 
 def now() -> datetime:

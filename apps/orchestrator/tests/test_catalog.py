@@ -220,15 +220,14 @@ async def test_the_registry_file_is_watched_and_a_faulty_one_changes_nothing(
     watch = asyncio.create_task(watch_registry(at.catalog, settings))
     try:
         for number, broken in enumerate((b"components: [", b"\xff\xfe", b"components: {x: {}}"), 1):
-            await asyncio.to_thread(path.write_bytes, broken)
+            await asyncio.to_thread(put, path, broken)
             await eventually(lambda wanted=number: len(lines(caplog, "registry.refused")) == wanted)  # type: ignore[misc]
         await asyncio.to_thread(path.unlink)
         await eventually(lambda: len(lines(caplog, "registry.refused")) > 3)
         assert list(at.catalog.registry.components) == ["resize", "filter", "detect"]
 
-        await asyncio.to_thread(
-            path.write_text, REGISTRY + '  blur: {targets: {default: {address: "a:filter", profile: large}}}\n'
-        )
+        more = REGISTRY + '  blur: {targets: {default: {address: "a:filter", profile: large}}}\n'
+        await asyncio.to_thread(put, path, more.encode())
 
         await eventually(lambda: "blur" in at.catalog.registry.components and not at.catalog.missing())
         assert not watch.done()
@@ -236,3 +235,10 @@ async def test_the_registry_file_is_watched_and_a_faulty_one_changes_nothing(
         watch.cancel()
         with suppress(asyncio.CancelledError):
             await watch
+
+
+def put(path: Path, data: bytes) -> None:
+    """Replaces a file at once, as Kubernetes does."""
+    new = path.with_suffix(".new")
+    new.write_bytes(data)
+    new.replace(path)

@@ -12,7 +12,7 @@ from tests.orchestrator_scripted import Bench, bench
 from imageflow.v1.execution_pb2 import Execution
 from imageflow.v1.pipeline_pb2 import Pipeline, Step
 from imageflow_common.errors import AlreadyExists, DataLoss, InvalidArgument, InvalidPipeline, NotFound, WriteConflict
-from imageflow_common.keys import definition_key, newest_key, record_key
+from imageflow_common.keys import definition_key, index_key, newest_key, record_key
 from imageflow_common.store import ObjectKey
 from imageflow_common.store_local import LocalStore
 from imageflow_orchestrator.definitions import Definitions
@@ -186,6 +186,30 @@ async def test_an_execution_id_is_taken_once_in_a_namespace(store: LocalStore) -
         await records.create(execution())
 
     assert caught.value.reason == "EXECUTION_EXISTS"
+
+
+@pytest.mark.parametrize("after", [0, 60])
+async def test_a_refused_execution_leaves_one_entry_and_it_is_the_winners(store: LocalStore, after: int) -> None:
+    records = Records(store)
+    await records.create(execution())
+
+    with pytest.raises(AlreadyExists):
+        await records.create(execution(after=after))
+
+    assert len((await store.list(".imageflow/index/")).items) == 1
+    found, _ = await records.page("default", page_size=9, page_token=None)
+    assert [each.execution_id for each in found] == ["e"]
+
+
+async def test_an_entry_that_lost_or_whose_record_was_never_written_is_passed_over(store: LocalStore) -> None:
+    records, later = Records(store), datetime(2025, 1, 2, tzinfo=UTC)
+    await records.create(execution())
+    for execution_id in ("e", "f"):
+        await store.put(index_key("default", later, execution_id), b"", media_type="text/plain")
+
+    found, _ = await records.page("default", page_size=9, page_token=None)
+
+    assert [each.execution_id for each in found] == ["e"]
 
 
 async def test_a_record_is_replaced_only_over_what_was_read(store: LocalStore) -> None:
