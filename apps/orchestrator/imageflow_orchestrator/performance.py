@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
 
 from google.protobuf.json_format import MessageToDict
@@ -26,7 +26,7 @@ from .images import Artifact
 from .kept import KeptImages
 from .news import News
 from .plan import Plan
-from .recorded import NOTHING, KeptImage, TakenOver, record_step, take_over
+from .recorded import KeptImage, TakenOver, record_step, take_over
 from .records import now
 from .run import OutputFormat, Run, RunResult
 
@@ -95,7 +95,7 @@ class Performance:
                 slot=slot,
             )
             self.engine.finish(
-                self.execution, self.plan, result, self._requested(), with_metadata=True, kept=taken.outcomes
+                self.execution, self.plan, result, self._requested(), with_metadata=True, kept=result.taken
             )
             await self._store_rest(kept, result, output, image)
         finally:
@@ -127,15 +127,17 @@ class Performance:
         return (await self.store.get(key)).data
 
     async def _still_there(self, taken: TakenOver) -> TakenOver:
-        """Nothing is taken over unless every image is still in the store: then all runs again."""
-        try:
-            for image in taken.images.values():
+        """With the steps whose image is no longer in the store, or not as it was."""
+        lost: set[StepId] = set()
+        for step_id, image in taken.images.items():
+            try:
                 info = await self.store.head(ObjectKey(image.description.object_key))
+            except ObjectNotFound:
+                lost.add(step_id)
+            else:
                 if info.size_bytes != image.description.size_bytes:
-                    return NOTHING
-        except ObjectNotFound:
-            return NOTHING
-        return taken
+                    lost.add(step_id)
+        return replace(taken, lost=frozenset(lost))
 
     async def _load(self, image: Artifact) -> None:
         """Brings an image that was taken over into memory."""
@@ -153,7 +155,9 @@ class Performance:
             "pipelineId": execution.pipeline_id,
             "pipelineVersion": execution.pipeline_version,
             "inputPath": execution.input_path,
-            "steps": {step.step_id: MessageToDict(execution.results[step.step_id].metadata) for step in self.plan.steps},
+            "steps": {
+                step.step_id: MessageToDict(execution.results[step.step_id].metadata) for step in self.plan.steps
+            },
         }
         found_out = json.dumps(metadata, ensure_ascii=False).encode()
         writes = [self.store.put(metadata_key(key), found_out, media_type=_JSON)]

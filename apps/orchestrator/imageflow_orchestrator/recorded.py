@@ -20,10 +20,12 @@ from .plan import Plan
 
 @dataclass(frozen=True, slots=True)
 class TakenOver:
-    """Finished steps of an earlier run of this execution, and the images they answered, which are in the store."""
+    """Finished steps of an earlier run of this execution, and the images they answered, which are in the store but for
+    those of the steps that are `lost`."""
 
     outcomes: Mapping[StepId, StepOutcome]
     images: Mapping[StepId, Artifact]
+    lost: frozenset[StepId] = frozenset()
 
 
 NOTHING = TakenOver({}, {})
@@ -43,6 +45,7 @@ def record_step(outcome: StepOutcome, image: KeptImage | None, *, by_fallback: b
     """What the record keeps of a step that passed."""
     passed_over = outcome.status is Status.SKIPPED
     step = RecordedStep(attempts=outcome.attempts, passed_over=passed_over, by_fallback=by_fallback)
+    step.image_source = outcome.image_source or ""
     if isinstance(outcome.result, Answer):
         step.metadata = outcome.result.metadata
         step.result.CopyFrom(outcome.result.result)
@@ -75,6 +78,7 @@ def take_over(record: ExecutionRecord, plan: Plan) -> TakenOver:
             result=None if step.passed_over else Answer(image, step.metadata, step.result, "", 0.0),
             failure=_failure(step.failure) if step.HasField("failure") else None,
             skip_reason=SkipReason.FAILURE_SKIPPED if step.passed_over else None,
+            image_source=StepId(step.image_source) if step.image_source else None,
         )
     return TakenOver(outcomes, images)
 

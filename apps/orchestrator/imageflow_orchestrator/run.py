@@ -30,6 +30,7 @@ from .effects import (
     Finished,
     ReleaseOutput,
     RetryDue,
+    RetryHopeless,
     ScheduleRetry,
     SkipReason,
     StartAttempt,
@@ -64,7 +65,8 @@ class StepTimes:
 @dataclass(frozen=True, slots=True)
 class RunResult:
     """What a run came to. `final` is the output image; None unless COMPLETED. `encoded` says whether the output
-    step's component encoded it as was asked. `busy_ms` is the time in which at least one step ran."""
+    step's component encoded it as was asked. `busy_ms` is the time in which at least one step ran. `taken` are the steps
+    whose outcome is that of an earlier run."""
 
     outcome: ExecutionOutcome
     final: Artifact | None
@@ -72,6 +74,7 @@ class RunResult:
     times: dict[StepId, StepTimes]
     busy_ms: float
     total_ms: float
+    taken: frozenset[StepId]
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +178,9 @@ class Run:
                 total = perf_counter() - started
                 span.set_attribute("status", status)
                 self.instruments.duration.record(total, {"pipeline.id": self.plan.pipeline_id, "status": status})
-        return RunResult(outcome, final, self._encoded(outcome), self._times, self._busy.seconds * 1e3, total * 1e3)
+        taken = frozenset(self.taken.outcomes.keys() - self._times.keys())
+        busy_ms = self._busy.seconds * 1e3
+        return RunResult(outcome, final, self._encoded(outcome), self._times, busy_ms, total * 1e3, taken)
 
     def times_of(self, step_id: StepId) -> StepTimes:
         """When a step's attempts began and ended so far."""
@@ -188,7 +193,7 @@ class Run:
     async def _until_finished(self) -> ExecutionOutcome:
         """No task raises, so the group does not either: what goes wrong is in `_finished`."""
         self._last.update(self.taken.images)
-        self._state, effects = resume(self.plan, self.taken.outcomes)
+        self._state, effects = resume(self.plan, self.taken.outcomes, lost=self.taken.lost)
         async with asyncio.TaskGroup() as group:
             self._group = group
             timeout = self.plan.timeout.total_seconds()
@@ -242,7 +247,11 @@ class Run:
         self._tasks[step_id, attempt] = self._group.create_task(work)
 
     async def _retry(self, effect: ScheduleRetry) -> None:
-        await asyncio.sleep(effect.drawn(random.random()).total_seconds())  # noqa: S311 - spreads load, no secret
+        delay = effect.drawn(random.random()).total_seconds()  # noqa: S311 - spreads load, no secret
+        if perf_counter() + delay >= self._deadline:
+            self._on(RetryHopeless(effect.step_id, effect.attempt))
+            return
+        await asyncio.sleep(delay)
         self._on(RetryDue(effect.step_id, effect.attempt))
 
     async def _attempt(self, start: StartAttempt) -> None:

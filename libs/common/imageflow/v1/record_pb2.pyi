@@ -80,7 +80,7 @@ class RecordedRequest(_message.Message):
     def __init__(self, pipeline: _Optional[_Union[_pipeline_pb2.Pipeline, _Mapping]] = ..., input_path: _Optional[str] = ..., output_path: _Optional[str] = ..., overrides: _Optional[_Mapping[str, _struct_pb2.Value]] = ..., output_format: _Optional[str] = ..., quality: _Optional[int] = ..., batch: _Optional[_Union[_execution_service_pb2.BatchInputs, _Mapping]] = ...) -> None: ...
 
 class RecordedStep(_message.Message):
-    __slots__ = ("attempts", "image", "metadata", "result", "by_fallback", "passed_over", "failure")
+    __slots__ = ("attempts", "image", "metadata", "result", "by_fallback", "passed_over", "failure", "image_source")
     ATTEMPTS_FIELD_NUMBER: _ClassVar[int]
     IMAGE_FIELD_NUMBER: _ClassVar[int]
     METADATA_FIELD_NUMBER: _ClassVar[int]
@@ -88,6 +88,7 @@ class RecordedStep(_message.Message):
     BY_FALLBACK_FIELD_NUMBER: _ClassVar[int]
     PASSED_OVER_FIELD_NUMBER: _ClassVar[int]
     FAILURE_FIELD_NUMBER: _ClassVar[int]
+    IMAGE_SOURCE_FIELD_NUMBER: _ClassVar[int]
     attempts: int
     image: _image_pb2.Image
     metadata: bytes
@@ -95,4 +96,5 @@ class RecordedStep(_message.Message):
     by_fallback: bool
     passed_over: bool
     failure: _execution_pb2.Failure
-    def __init__(self, attempts: _Optional[int] = ..., image: _Optional[_Union[_image_pb2.Image, _Mapping]] = ..., metadata: _Optional[bytes] = ..., result: _Optional[_Union[_component_pb2.StepResult, _Mapping]] = ..., by_fallback: _Optional[bool] = ..., passed_over: _Optional[bool] = ..., failure: _Optional[_Union[_execution_pb2.Failure, _Mapping]] = ...) -> None: ...
+    image_source: str
+    def __init__(self, attempts: _Optional[int] = ..., image: _Optional[_Union[_image_pb2.Image, _Mapping]] = ..., metadata: _Optional[bytes] = ..., result: _Optional[_Union[_component_pb2.StepResult, _Mapping]] = ..., by_fallback: _Optional[bool] = ..., passed_over: _Optional[bool] = ..., failure: _Optional[_Union[_execution_pb2.Failure, _Mapping]] = ..., image_source: _Optional[str] = ...) -> None: ...
