@@ -65,8 +65,8 @@ class StepTimes:
 @dataclass(frozen=True, slots=True)
 class RunResult:
     """What a run came to. `final` is the output image; None unless COMPLETED. `encoded` says whether the output
-    step's component encoded it as was asked. `busy_ms` is the time in which at least one step ran. `taken` are the steps
-    whose outcome is that of an earlier run."""
+    step's component encoded it as was asked. `busy_ms` is the time in which at least one step ran. `taken` are
+    the steps whose outcome is that of an earlier run."""
 
     outcome: ExecutionOutcome
     final: Artifact | None

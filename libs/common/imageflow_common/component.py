@@ -18,14 +18,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from google.protobuf import descriptor_pool
 from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
 from imageflow.v1.component_pb2 import ComponentRequest, ComponentResponse, DescribeResponse
 
-from .descriptors import Descriptors, load_descriptors, own_descriptors
+from .descriptors import Descriptors, load_descriptors, own_descriptors, prefer_generated
 from .pixels import Pixels
 from .protos import DESCRIPTOR_SET
 from .schema import ParameterSchema, read_schema
@@ -119,7 +118,7 @@ def component(
         raise ValueError("optional slots come after those that are needed")
     loaded = _load(descriptors)
     request, response = _envelope(loaded, service)
-    schema = read_schema(_prefer_generated(_message_of(request, 3)), comments=loaded.comments)
+    schema = read_schema(prefer_generated(_message_of(request, 3)), comments=loaded.comments)
     if effect == DescribeResponse.WHEN_PARAMETER:
         deciding = schema.parameters.get(effect_parameter)
         if deciding is None or deciding.repeated or deciding.type != "boolean":
@@ -133,7 +132,7 @@ def component(
             function=function,
             service_name=service,
             schema=schema,
-            metadata_descriptor=_prefer_generated(_message_of(response, 3)),
+            metadata_descriptor=prefer_generated(_message_of(response, 3)),
             descriptors=loaded,
             slots=(Slot("image"), *slots),
             effect=effect,
@@ -203,11 +202,3 @@ def _message_of(envelope: Descriptor, number: int) -> Descriptor:
     if field.message_type is None or field.is_repeated:
         raise ValueError(f"{envelope.full_name}: field {number} must be a message")
     return field.message_type
-
-
-def _prefer_generated(descriptor: Descriptor) -> Descriptor:
-    """The descriptor of this process's generated class, where one is imported."""
-    try:
-        return descriptor_pool.Default().FindMessageTypeByName(descriptor.full_name)
-    except KeyError:
-        return descriptor

@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from google.protobuf import descriptor_pool
 from google.protobuf.descriptor import Descriptor, ServiceDescriptor
 from google.protobuf.descriptor_pb2 import DescriptorProto, FileDescriptorProto, FileDescriptorSet
 from google.protobuf.descriptor_pool import DescriptorPool
@@ -72,6 +73,14 @@ def load_descriptors(path: Path) -> Descriptors:
         compiled = Path(folder) / "descriptors.binpb"
         compile_protos([path], root=path.parent, descriptor_set=compiled)
         return parse_descriptors(compiled.read_bytes())
+
+
+def prefer_generated(descriptor: Descriptor) -> Descriptor:
+    """The descriptor of this process's generated class, where one is imported."""
+    try:
+        return descriptor_pool.Default().FindMessageTypeByName(descriptor.full_name)
+    except KeyError:
+        return descriptor
 
 
 @cache

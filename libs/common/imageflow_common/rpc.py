@@ -22,7 +22,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 from opentelemetry import context as otel_context
 
-from .descriptors import Descriptors
+from .descriptors import Descriptors, prefer_generated
 from .errors import DeadlineExceeded, ImageFlowError, InvalidArgument
 from .logs import EventLog
 from .settings import ServerSettings
@@ -89,8 +89,8 @@ def service_handler(
 def _handler(
     method: MethodDescriptor, behaviour: Method, messages: Mapping[str, type[Message]]
 ) -> grpc.RpcMethodHandler[Any, Any]:
-    request_class = messages.get(f"{method.name}.input") or GetMessageClass(method.input_type)
-    response_class = messages.get(f"{method.name}.output") or GetMessageClass(method.output_type)
+    request_class = messages.get(f"{method.name}.input") or GetMessageClass(prefer_generated(method.input_type))
+    response_class = messages.get(f"{method.name}.output") or GetMessageClass(prefer_generated(method.output_type))
     kind = "stream" if method.client_streaming else "unary", "stream" if method.server_streaming else "unary"
     make = getattr(grpc, f"{kind[0]}_{kind[1]}_rpc_method_handler")
     edge = _stream_edge if method.server_streaming else _unary_edge
