@@ -9,6 +9,7 @@ import threading
 from collections import Counter
 from dataclasses import dataclass
 from time import perf_counter
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from .samples import Block, Load, Sample
@@ -23,11 +24,21 @@ class UnexpectedAnswer(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class _Answer:
+class Answer:
+    """What the gateway answered, and how long it took."""
+
     wall_ms: float
     body: bytes
     detections: int
     server_timing: str
+
+
+class Pipeline(Protocol):
+    """A pipeline that can be stored and run."""
+
+    @property
+    def pipeline_id(self) -> str: ...
+    def definition(self) -> dict[str, Any]: ...
 
 
 class Connection:
@@ -41,27 +52,27 @@ class Connection:
     def close(self) -> None:
         self._connection.close()
 
-    def store(self, workload: Workload) -> None:
+    def store(self, pipeline: Pipeline) -> None:
         """Stores the pipeline's definition. Raises UnexpectedAnswer."""
-        body = json.dumps(workload.definition())
+        body = json.dumps(pipeline.definition())
         self._connection.request("POST", "/v1/pipelines", body, {"content-type": "application/json"})
         response = self._connection.getresponse()
         answer = response.read()
         if response.status != 200:
             raise UnexpectedAnswer(f"{response.status} {answer.decode(errors='replace')}")
 
-    def process(self, workload: Workload, jpeg: bytes) -> _Answer:
+    def process(self, pipeline: Pipeline, image: bytes, media_type: str = "image/jpeg") -> Answer:
         """Raises UnexpectedAnswer, OSError, http.client.HTTPException."""
         started = perf_counter()
-        path = f"/v1/pipelines/{workload.pipeline_id}:process"
-        self._connection.request("POST", path, jpeg, {"content-type": "image/jpeg"})
+        path = f"/v1/pipelines/{pipeline.pipeline_id}:process"
+        self._connection.request("POST", path, image, {"content-type": media_type})
         response = self._connection.getresponse()
         body = response.read()
         wall_ms = (perf_counter() - started) * 1e3
         if response.status != 200:
             raise UnexpectedAnswer(str(response.status))
         detections = int(response.headers.get("imageflow-detection-count", "0"))
-        return _Answer(wall_ms, body, detections, response.headers["server-timing"])
+        return Answer(wall_ms, body, detections, response.headers["server-timing"])
 
 
 def store_pipelines(url: str) -> None:

@@ -35,50 +35,47 @@ class Product:
 
 
 @contextmanager
-def product(*, shared_memory: bool) -> Iterator[Product]:
-    """Runs on free ports, with a store of its own, until the block ends. Raises NotStarted."""
+def product(*, shared_memory: bool, registry: Path | None = None) -> Iterator[Product]:
+    """Runs on free ports, with a store of its own, until the block ends; `registry` tells of further components.
+    Raises NotStarted."""
     with TemporaryDirectory(prefix="imageflow-benchmark-") as folder:
         data, said = Path(folder) / "data", Path(folder) / "said.txt"
+        command = _command(data, shared_memory=shared_memory, registry=registry)
         started = perf_counter()
-        with said.open("w") as stderr:
-            process = subprocess.Popen(
-                _command(data, shared_memory=shared_memory),
-                stdout=subprocess.PIPE,
-                stderr=stderr,
-                text=True,
-                env=_environment(),
-            )
-        try:
-            answer = _first_answer(process)
-            seconds = perf_counter() - started
-            if "url" not in answer:
-                raise NotStarted(f"{answer} {said.read_text()}")
-            pids = {each["name"]: each["pid"] for each in answer["processes"]}
-            state = json.loads((data / "run" / "state.json").read_text())
-            yield Product(answer["url"], {"up": process.pid, **pids}, Path(state["shared_directory"]), seconds)
-        finally:
-            process.send_signal(signal.SIGTERM)
+        with (
+            said.open("w") as stderr,
+            subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True, env=_environment()) as process,
+        ):
             try:
-                process.wait(_STOP_SECONDS)
+                answer = _first_answer(process)
+                seconds = perf_counter() - started
+                if "url" not in answer:
+                    raise NotStarted(f"{answer} {said.read_text()}")
+                yield _running(answer, process.pid, data, seconds)
             finally:
-                process.kill()
+                _stop(process)
 
 
-def _command(data: Path, *, shared_memory: bool) -> list[str]:
+def _running(answer: dict[str, Any], pid: int, data: Path, seconds: float) -> Product:
+    pids = {each["name"]: each["pid"] for each in answer["processes"]}
+    state = json.loads((data / "run" / "state.json").read_text())
+    return Product(answer["url"], {"up": pid, **pids}, Path(state["shared_directory"]), seconds)
+
+
+def _stop(process: subprocess.Popen[str]) -> None:
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(_STOP_SECONDS)
+    finally:
+        process.kill()
+
+
+def _command(data: Path, *, shared_memory: bool, registry: Path | None) -> list[str]:
     transport = "--shared-memory" if shared_memory else "--no-shared-memory"
-    options = [
-        "--port",
-        "0",
-        "--data",
-        str(data),
-        "--models",
-        str(MODELS),
-        "--log-level",
-        "WARNING",
-        "--json",
-        transport,
-    ]
-    return [sys.executable, "-m", "imageflow_cli", "up", *options]
+    places = ["--port", "0", "--data", str(data), "--models", str(MODELS)]
+    further = ["--registry", str(registry)] if registry else []
+    answers = ["--log-level", "WARNING", "--json"]
+    return [sys.executable, "-m", "imageflow_cli", "up", transport, *places, *further, *answers]
 
 
 def _environment() -> dict[str, str]:
