@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -142,12 +143,18 @@ def post_while_reading(port: int, path: str, size: int) -> tuple[int, bytes]:
     with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
         connection.sendall(head.encode())
         connection.setblocking(False)
-        while b"\r\n\r\n" not in received or not received.endswith(b"}"):
+        while not _is_whole(received):
             assert time.monotonic() < end, f"no answer after {sent} bytes: {received!r}"
             received += _read(connection)
             sent += _write(connection, part[: size - sent]) if not received else 0
     status, body = received.split(b" ", 2)[1], received.partition(b"\r\n\r\n")[2]
     return int(status), body
+
+
+def _is_whole(response: bytes) -> bool:
+    head, end, body = response.partition(b"\r\n\r\n")
+    length = re.search(rb"content-length: (\d+)", head)
+    return bool(end) and length is not None and len(body) >= int(length[1])
 
 
 def _read(connection: socket.socket) -> bytes:

@@ -109,11 +109,13 @@ class Product:
             self._process.kill()
             self._process.wait()
 
+    def marked_pids(self) -> set[int]:
+        """Of every process that it has started, and of itself."""
+        return {each.pid for each in psutil.process_iter() if _has_mark(each, self._mark)}
+
     def left_behind(self) -> list[str]:
         """Processes, shared memory, temporary files and files at home that outlived it."""
-        processes = [
-            f"process {each.pid} {each.name()}" for each in psutil.process_iter() if _has_mark(each, self._mark)
-        ]
+        processes = [f"process {pid}" for pid in self.marked_pids()]
         memory = [str(self.shared)] if self.shared.exists() else []
         folders = (self.temporary, self.home, self.data / "run")
         files = [str(path) for folder in folders for path in folder.rglob("*")]
