@@ -26,7 +26,9 @@ def test_every_kind_of_webp_is_read(options: dict[str, bool]) -> None:
     assert pixels_claimed(image.bandjoin(128).webpsave_buffer(**options)) == 37 * 61
 
 
-@pytest.mark.parametrize("data", [b"", b"<html>", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"RIFF....WEBPVP8X"])
+@pytest.mark.parametrize(
+    "data", [b"", b"<html>", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"RIFF....WEBPVP8X"]
+)
 def test_what_is_no_image_claims_nothing(data: bytes) -> None:
     assert pixels_claimed(data) == 0
 
