@@ -74,13 +74,9 @@ def codecs() -> Iterator[Candidate]:
     yield Candidate("decode", "JPEG 1080p", partial(decode, jpeg), used=True)
     yield Candidate("decode", "JPEG 1080p for 800×450", partial(decode, jpeg, min_size=(800, 450)), used=True)
     yield Candidate("decode", "JPEG 12 MP", partial(decode, large), used=True)
-    yield Candidate(
-        "decode", "JPEG 12 MP for 800×600", partial(decode, large, min_size=(800, 600)), used=True
-    )
+    yield Candidate("decode", "JPEG 12 MP for 800×600", partial(decode, large, min_size=(800, 600)), used=True)
     for media_type in ("image/jpeg", "image/png", "image/webp", "image/tiff"):
-        yield Candidate(
-            "encode 800×450", media_type, partial(encode, small, media_type=media_type), used=True
-        )
+        yield Candidate("encode 800×450", media_type, partial(encode, small, media_type=media_type), used=True)
     image = array_as_vips(small.array)
     for compression, row_filter in itertools.product((1, 6), ("none", "up", "paeth")):
         options = {"compression": compression, "filter": row_filter, "keep": "none"}
@@ -179,9 +175,7 @@ def measure(candidate: Candidate, repeats: int) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=7)
     repeats = parser.parse_args().repeats
     array = photograph(800, 600)

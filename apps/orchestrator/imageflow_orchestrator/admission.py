@@ -18,18 +18,19 @@ class Admission:
     def __init__(self, *, max_running: int, max_waiting: int) -> None:
         self._slots = asyncio.Semaphore(max_running)
         self._max_waiting = max_waiting
-        self._waiting = 0
+        self.waiting = 0
+        """Executions that wait for their turn now."""
 
     @asynccontextmanager
     async def slot(self) -> AsyncIterator[None]:
         """Waits for a turn. Raises Overloaded when too many wait already."""
-        if self._slots.locked() and self._waiting >= self._max_waiting:
-            raise Overloaded(f"{self._waiting} executions are waiting", retry_after=_RETRY_AFTER)
-        self._waiting += 1
+        if self._slots.locked() and self.waiting >= self._max_waiting:
+            raise Overloaded(f"{self.waiting} executions are waiting", retry_after=_RETRY_AFTER)
+        self.waiting += 1
         try:
             await self._slots.acquire()
         finally:
-            self._waiting -= 1
+            self.waiting -= 1
         try:
             yield
         finally:

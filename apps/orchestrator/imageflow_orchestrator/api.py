@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from datetime import timedelta
 from time import perf_counter
 from typing import Any, Protocol, TypeVar
 
@@ -13,22 +14,26 @@ from google.protobuf.message import Message
 from imageflow.v1 import execution_pb2 as execution
 from imageflow.v1 import pipeline_pb2 as pipeline
 from imageflow.v1.execution_pb2 import Execution
-from imageflow_common.errors import InvalidArgument, InvalidPipeline, Violation, error_of
+from imageflow_common.errors import InvalidPipeline, Violation, error_of
 from imageflow_common.rpc import Context, Method
 
-from .catalog import LiveCatalog
+from .call import Answer
+from .catalog import Description, LiveCatalog
 from .definitions import Definitions
 from .engine import Engine, Processed, Requested
 from .identity import check_id, namespace_of
 from .json_body import parse_body
 from .messages import read_values, write_plan
 from .paging import page_size
-from .plan import Plan, PlannedStep
+from .plan import Plan, PlannedCall
 from .planner import Planner
 from .records import Records
 from .stored_runs import StoredRuns
 
 _DETECTIONS_HEADER_BYTES = 4_096
+_STEPS_IN_HEADER = 36
+_RETRY_AFTER = timedelta(seconds=1)
+_DETECTION = "imageflow.v1.Detection"
 
 
 class _WithBody(Protocol):
@@ -77,11 +82,11 @@ class PipelineApi:
         begun = perf_counter()
         request, faults = _read(request)
         definition = await self._asked_for(request, faults)
-        plan = self._planner.given(definition, read_values(request.overrides), faults)
         given = definition.global_parameters
         input_path = request.input_path or given.input_path
         if not input_path:
-            raise InvalidArgument("there is no input", violations=[Violation("inputPath", "required")])
+            faults.append(Violation("inputPath", "required"))
+        plan = self._planner.given(definition, read_values(request.overrides), faults)
         requested = Requested(
             namespace=namespace_of(context),
             execution_id=check_id("executionId", request.execution_id or given.execution_id, optional=True),
@@ -201,18 +206,19 @@ async def process_image(
         raise error_of(error.code)(
             error.message,
             reason=error.reason,
+            retry_after=_RETRY_AFTER if error.code == "RESOURCE_EXHAUSTED" else None,
             metadata={"executionId": done.execution_id, "stepId": error.step_id},
         )
     headers = [
         ("imageflow-execution-id", done.execution_id),
-        ("server-timing", _server_timing(done)),
+        ("server-timing", _server_timing(plan, done)),
         *_detections(plan, processed, catalog),
     ]
     await context.send_initial_metadata(tuple(headers))
     return HttpBody(content_type=processed.media_type, data=processed.data)
 
 
-def _server_timing(done: Execution) -> str:
+def _server_timing(plan: Plan, done: Execution) -> str:
     """W3C Server-Timing: the whole, the orchestrator's own part, and each step with where its time went."""
     parts = [
         f"total;dur={done.execution_time_ms:.2f}",
@@ -220,19 +226,20 @@ def _server_timing(done: Execution) -> str:
         f"queue;dur={done.timings.queue_ms:.2f}",
         f"plan;dur={done.timings.plan_ms:.2f}",
     ]
-    for step_id, step in done.results.items():
+    for planned in plan.steps[:_STEPS_IN_HEADER]:
+        step = done.results[planned.step_id]
         t = step.timings
         detail = (
             f"queue={t.queue_ms:.2f} transport={t.transport_ms:.2f} decode={t.decode_ms:.2f} "
             f"compute={t.compute_ms:.2f} encode={t.encode_ms:.2f} retry={t.retry_ms:.2f}"
         )
-        parts.append(f'{step_id};dur={step.processing_time_ms:.2f};desc="{detail}"')
-    return ", ".join(parts[:40])
+        parts.append(f'{step.step_id};dur={step.processing_time_ms:.2f};desc="{detail}"')
+    return ", ".join(parts)
 
 
 def _detections(plan: Plan, processed: Processed, catalog: LiveCatalog) -> list[tuple[str, str]]:
     """The detections of every step that found some, as many as fit a header, strongest first."""
-    if not any(_finds(step, catalog) for step in plan.steps):
+    if not any(_finds(step.call, catalog) for step in plan.steps):
         return []
     found = detections_of(plan, processed, catalog)
     return [
@@ -245,18 +252,22 @@ def detections_of(plan: Plan, processed: Processed, catalog: LiveCatalog) -> lis
     """The detections of every step that found some, in the order of the plan, strongest first."""
     found: list[dict[str, Any]] = []
     for step in plan.steps:
-        answer = processed.answers.get(step.step_id)
-        if answer is None or not _finds(step, catalog):
+        outcome = processed.steps[step.step_id]
+        if outcome.call is None or not isinstance(outcome.result, Answer) or not _finds(outcome.call, catalog):
             continue
-        metadata: Any = catalog.description(step.call.component_name).read_metadata(answer.metadata)
+        metadata: Any = _description(outcome.call, catalog).read_metadata(outcome.result.metadata)
         found += [_detection(step.step_id, item) for item in metadata.detections]
     return found
 
 
-def _finds(step: PlannedStep, catalog: LiveCatalog) -> bool:
-    """Whether what a step's component finds out is detections."""
-    fields = catalog.description(step.call.component_name).metadata_class.DESCRIPTOR.fields_by_name
-    return "detections" in fields
+def _finds(call: PlannedCall, catalog: LiveCatalog) -> bool:
+    """Whether what a component finds out is detections as ours are."""
+    field = _description(call, catalog).metadata_class.DESCRIPTOR.fields_by_name.get("detections")
+    return field is not None and field.message_type is not None and field.message_type.full_name == _DETECTION
+
+
+def _description(call: PlannedCall, catalog: LiveCatalog) -> Description:
+    return catalog.description(call.component_name, call.component_version)
 
 
 def _detection(step_id: str, item: Any) -> dict[str, Any]:

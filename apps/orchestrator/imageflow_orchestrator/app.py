@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.resources import files
@@ -52,6 +52,7 @@ class Orchestrator:
     """Everything built, nothing listening yet."""
 
     catalog: LiveCatalog
+    engine: Engine
     handlers: list[grpc.GenericRpcHandler]
     service_names: list[str]
 
@@ -99,30 +100,31 @@ async def build(settings: OrchestratorSettings) -> AsyncIterator[Orchestrator]:
     own = own_descriptors()
     names = {f"imageflow.v1.{name}": service for name, service in services.items()}
     handlers = [service_handler(own.service(name), service.methods()) for name, service in names.items()]
-    try:
-        yield Orchestrator(catalog, handlers, list(names))
-    finally:
-        await caller.close()
-        transport.close()
-        await store.close()
+    async with AsyncExitStack() as closing:
+        closing.push_async_callback(store.close)
+        closing.callback(transport.close)
+        closing.push_async_callback(caller.close)
+        yield Orchestrator(catalog, engine, handlers, list(names))
 
 
 async def serve(settings: OrchestratorSettings) -> None:
-    """Serves until SIGTERM or SIGINT, then ends in order."""
-    async with build(settings) as orchestrator, asyncio.TaskGroup() as background:
-        watching = [
-            background.create_task(orchestrator.catalog.watch()),
-            background.create_task(_watch_registry(orchestrator.catalog, settings)),
-        ]
+    """Serves until SIGTERM or SIGINT, then ends in order. Raises OSError when the port is taken."""
+    end = asyncio.ensure_future(wait_for_signal())
+    async with build(settings) as orchestrator:
         running = await _start(orchestrator, settings)
-        log.info("orchestrator.ready", port=running.port, version=VERSION)
-        try:
-            await wait_for_signal()
-        finally:
-            await running.stop()
-            for task in watching:
-                task.cancel()
-            log.info("orchestrator.stopped")
+        async with asyncio.TaskGroup() as background:
+            watching = [
+                background.create_task(orchestrator.catalog.watch()),
+                background.create_task(watch_registry(orchestrator.catalog, settings)),
+            ]
+            log.info("orchestrator.ready", port=running.port, version=VERSION)
+            try:
+                await end
+            finally:
+                await running.stop()
+                for task in watching:
+                    task.cancel()
+                log.info("orchestrator.stopped")
 
 
 async def _start(orchestrator: Orchestrator, settings: OrchestratorSettings) -> RunningServer:
@@ -137,26 +139,41 @@ async def _start(orchestrator: Orchestrator, settings: OrchestratorSettings) -> 
     )
 
 
-async def _watch_registry(catalog: LiveCatalog, settings: OrchestratorSettings) -> None:
-    """Takes over a changed registry file; one with faults is logged and the old one stays."""
+async def watch_registry(catalog: LiveCatalog, settings: OrchestratorSettings) -> None:
+    """Takes over a changed registry file; one with faults, or none, is logged once and the old one stays."""
     path = settings.registry_file
     if path is None:
         return
-    known = path.read_text()
+    seen, told = b"", ""
     while True:
-        await asyncio.sleep(settings.registry_poll_seconds)
         try:
-            text = await asyncio.to_thread(path.read_text)
-            if text == known:
-                continue
-            known = text
-            catalog.replace_registry(parse_registry(text, path=path.name))
-            log.info("registry.reloaded")
-        except (OSError, ImageFlowError) as exc:
-            violations = getattr(exc, "violations", ())
-            log.error(
-                "registry.refused", error=str(exc), violations=[f"{v.field}: {v.description}" for v in violations]
-            )
+            data = await asyncio.to_thread(path.read_bytes)
+            if data != seen:
+                first, seen, told = not seen, data, ""
+                await _take_over(catalog, data.decode(), path.name, quietly=first)
+        except Exception as exc:
+            if str(exc) != told:
+                _log_refused(exc)
+            told = str(exc)
+        await asyncio.sleep(settings.registry_poll_seconds)
+
+
+async def _take_over(catalog: LiveCatalog, text: str, name: str, *, quietly: bool) -> None:
+    """At the start, `quietly`: only what has changed since it was first read would be news."""
+    catalog.replace_registry(parse_registry(text, path=name))
+    if not quietly:
+        log.info("registry.reloaded")
+        await catalog.refresh()
+
+
+def _log_refused(error: Exception) -> None:
+    violations = error.violations if isinstance(error, ImageFlowError) else ()
+    log.error(
+        "registry.refused",
+        error_type=type(error).__name__,
+        error=str(error),
+        violations=[f"{violation.field}: {violation.description}" for violation in violations],
+    )
 
 
 def main() -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from time import perf_counter
+from typing import TypeVar
 
 import grpc
+from google.protobuf.message import Message
 
 from imageflow.v1.component_pb2 import (
     ComponentRequest,
@@ -17,16 +19,18 @@ from imageflow.v1.component_pb2 import (
     StepContext,
     StepResult,
 )
-from imageflow_common.errors import FailedPrecondition, ImageFlowError
+from imageflow_common.errors import FailedPrecondition, ImageFlowError, Unavailable
 from imageflow_common.formats import RAW
 from imageflow_common.rpc import channel_options
-from imageflow_common.status import from_rpc_error
+from imageflow_common.status import DETAILS_KEY, from_rpc_error
 from imageflow_common.telemetry import context_to_metadata
 
 from .catalog import Caller, LiveCatalog
 from .component_spec import Target
 from .effects import StartAttempt
 from .images import Artifact, ImageTransport
+
+M = TypeVar("M", bound=Message)
 
 _DESCRIBE = "/imageflow.v1.ComponentService/Describe"
 
@@ -44,18 +48,20 @@ class GrpcCaller:
             _DESCRIBE, DescribeRequest.SerializeToString, DescribeResponse.FromString
         )
         try:
-            return await method(request, timeout=timeout)
+            response = await method(request, timeout=timeout)
         except grpc.aio.AioRpcError as exc:
             raise from_rpc_error(exc) from exc
+        return _checked(response)
 
     async def process(
         self, target: Target, method: str, request: ComponentRequest, *, timeout: float
     ) -> ComponentResponse:
         call = self._method(target.address, method)
         try:
-            return await call(request, timeout=timeout, metadata=context_to_metadata())
+            response = await call(request, timeout=timeout, metadata=context_to_metadata())
         except grpc.aio.AioRpcError as exc:
-            raise from_rpc_error(exc) from exc
+            raise _error_of(exc) from exc
+        return _checked(response)
 
     async def close(self) -> None:
         for channel in self._channels.values():
@@ -75,6 +81,21 @@ class GrpcCaller:
                 method, ComponentRequest.SerializeToString, ComponentResponse.FromString
             )
         return self._methods[key]
+
+
+def _checked(response: M | None) -> M:
+    """grpcio answers None for bytes that are not the message."""
+    if response is None:
+        raise ImageFlowError("a component answered no such message", reason="BAD_ANSWER")
+    return response
+
+
+def _error_of(error: grpc.aio.AioRpcError) -> ImageFlowError:
+    """The component's own error; where the connection failed, one that does not tell its address."""
+    theirs = any(key == DETAILS_KEY for key, _ in error.trailing_metadata() or ())
+    if error.code() is grpc.StatusCode.UNAVAILABLE and not theirs:
+        return Unavailable("the component cannot be reached", reason="COMPONENT_UNAVAILABLE")
+    return from_rpc_error(error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,13 +153,15 @@ class StepCaller:
             component_version=start.call.component_version,
         )
         shared = self._catalog.shares_memory(start.call.target)
+        begun = perf_counter()
         try:
             return await self._once(start, inputs, wanted, context, timeout, shared=shared)
         except FailedPrecondition as exc:
             if not (shared and exc.reason == "SHARED_MEMORY_MISSING"):
                 raise
         self._catalog.forget_shared_memory(start.call.target)
-        return await self._once(start, inputs, wanted, context, timeout, shared=False)
+        remaining = max(0.001, timeout - (perf_counter() - begun))
+        return await self._once(start, inputs, wanted, context, remaining, shared=False)
 
     async def _once(
         self,
@@ -162,12 +185,12 @@ class StepCaller:
                 media_type=wanted.media_type, quality=wanted.quality, always=wanted.always, shared_memory_name=name
             )
         )
-        method = self._catalog.description(start.call.component_name).method
+        method = self._catalog.description(start.call.component_name, start.call.component_version).method
         try:
             response = await self._caller.process(start.call.target, method, request, timeout=timeout)
-            image = self._transport.receive(response, expected_name=name)
+            image = self._transport.receive(response, expected_name=name, media_type=wanted.media_type)
         except BaseException:
-            self._transport.remove(name)
+            self._transport.abandon(name)
             raise
         return Answer(image, response.metadata, response.result, travels, (perf_counter() - begun) * 1e3)
 

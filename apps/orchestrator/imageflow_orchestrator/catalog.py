@@ -4,25 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from datetime import timedelta
 from typing import Protocol
 
-from google.protobuf.json_format import MessageToDict
-from google.protobuf.message import DecodeError, Message
-from google.protobuf.message_factory import GetMessageClass
-
 from imageflow.v1.component_pb2 import ComponentRequest, ComponentResponse, DescribeRequest, DescribeResponse
-from imageflow_common.descriptors import parse_descriptors
 from imageflow_common.errors import ImageFlowError, NotFound, Unavailable
 from imageflow_common.logs import EventLog
-from imageflow_common.schema import ParameterSchema, read_schema
 from imageflow_common.shared import Capability
 
-from .component_spec import ComponentSpec, ComponentVersion, ImageEffect, InputSlot, Target
-from .definition import ComponentName, JsonValue, SlotName
+from .component_spec import ComponentSpec, Target
+from .described import Description, KnownComponent, all_targets, join, read_description, same_description
 from .quantities import ResourceAmounts
 from .registry import RegisteredComponent, Registry
+
+__all__ = ["Caller", "Description", "LiveCatalog", "find_component"]
 
 log = EventLog(__name__)
 
@@ -45,32 +39,6 @@ class Caller(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Description:
-    """What a component said of itself, made ready for use."""
-
-    message: DescribeResponse
-    schema: ParameterSchema
-    metadata_class: type[Message]
-
-    @property
-    def method(self) -> str:
-        return f"/{self.message.service_name}/Process"
-
-    def read_metadata(self, data: bytes) -> Message:
-        """Raises ImageFlowError for bytes that are not the component's metadata."""
-        try:
-            return self.metadata_class.FromString(data)
-        except DecodeError as exc:
-            raise ImageFlowError("a component answered metadata that is not its own", reason="BAD_ANSWER") from exc
-
-    def metadata_json(self, data: bytes) -> dict[str, JsonValue]:
-        fields: dict[str, JsonValue] = MessageToDict(
-            self.read_metadata(data), always_print_fields_with_no_presence=True
-        )
-        return fields
-
-
 class LiveCatalog:
     """The planner's catalog. Reads need no waiting; `watch` keeps it true."""
 
@@ -78,8 +46,8 @@ class LiveCatalog:
         self._registry = registry
         self._caller = caller
         self._capability = capability
-        self._descriptions: dict[str, Description] = {}
-        self._specs: dict[str, ComponentSpec] = {}
+        self._said: dict[tuple[str, str], Description] = {}
+        self._known: dict[str, KnownComponent] = {}
         self._reachable: dict[str, bool] = {}
         self._shares_memory: dict[str, bool] = {}
         self.generation = 0
@@ -98,18 +66,16 @@ class LiveCatalog:
 
     def component(self, name: str) -> ComponentSpec | None:
         entry = self._registry.find(name)
-        if entry is None:
-            return None
-        spec = self._specs.get(entry.name)
-        if spec is None:
-            raise Unavailable(f"the component {entry.name!r} cannot be reached", reason="COMPONENT_UNAVAILABLE")
-        return spec
+        return None if entry is None else self._find(entry.name).spec
 
-    def description(self, name: str) -> Description:
-        """By name or alias. Raises NotFound, and Unavailable before it has described itself."""
-        entry = self._registry.lookup(name)
-        self.component(entry.name)
-        return self._descriptions[entry.name]
+    def description(self, name: str, version: str = "") -> Description:
+        """By name or alias; of the default version unless one is named. Raises NotFound, and Unavailable before it
+        has described itself."""
+        known = self._find(self._registry.lookup(name).name)
+        found = known.descriptions.get(version or known.spec.versions[-1].version)
+        if found is None:
+            raise _unreachable(f"version {version!r} of the component {name!r}")
+        return found
 
     def shares_memory(self, target: Target) -> bool:
         """Whether a target has proved that it sees our shared directory."""
@@ -122,27 +88,26 @@ class LiveCatalog:
     def available(self, name: str) -> bool:
         """Whether a target of a component answered when it was last asked."""
         entry = self._registry.find(name)
-        return entry is not None and any(self._reachable.get(target.address) for target in entry.targets)
+        return entry is not None and any(self._reachable.get(target.address) for target in all_targets(entry))
 
     def missing(self) -> list[str]:
-        """The components that cannot be reached."""
-        return [name for name in self._registry.components if not self.available(name)]
+        """The components that cannot be reached, by name."""
+        return sorted(name for name in self._registry.components if not self.available(name))
 
     def replace_registry(self, registry: Registry) -> None:
-        """Takes over a changed registry; components that stay keep what they said."""
-        self._registry = registry
-        self._specs = {
-            name: _spec(entry, self._descriptions[name])
-            for name, entry in registry.components.items()
-            if name in self._descriptions
-        }
+        """Takes over a changed registry; components that stay keep what they said. Raises InvalidParameters for
+        defaults that a component refuses, and stays as it was."""
+        said = {key: words for key, words in self._said.items() if key[0] in registry.components}
+        known = {name: join(entry, said) for name, entry in registry.components.items()}
+        self._registry, self._said = registry, said
+        self._known = {name: component for name, component in known.items() if component is not None}
         self.generation += 1
 
     async def refresh(self) -> None:
         """Asks every target once."""
         async with asyncio.TaskGroup() as group:
             for entry in self._registry.components.values():
-                for target in _all_targets(entry):
+                for target in dict.fromkeys(all_targets(entry)):
                     group.create_task(self._ask(entry, target))
 
     async def watch(self) -> None:
@@ -153,75 +118,59 @@ class LiveCatalog:
             delay = min(delay * 1.5, 0.5 if self.missing() else _SLOWEST_POLL_SECONDS)
             await asyncio.sleep(delay)
 
+    def _find(self, name: str) -> KnownComponent:
+        known = self._known.get(name)
+        if known is None:
+            raise _unreachable(f"the component {name!r}")
+        return known
+
     async def _ask(self, entry: RegisteredComponent, target: Target) -> None:
+        """Whatever a target answers, and whatever goes wrong, ends here: the next round goes on."""
         request = DescribeRequest(
             shared_memory_capability_name=self._capability.name, shared_memory_capability=self._capability.secret
         )
         try:
             answer = await self._caller.describe(target, request, timeout=_DESCRIBE_TIMEOUT_SECONDS)
             self._learn(entry, target, answer)
-        except (ImageFlowError, ValueError, KeyError, TypeError, DecodeError) as exc:
-            if self._reachable.get(target.address, True):
-                log.warning("component.unreachable", component=entry.name, target=target.name, error=str(exc))
-            self._reachable[target.address] = False
+        except Exception as exc:
+            self._set_reachable(entry, target, False, error=exc)
         else:
-            if not self._reachable.get(target.address, False):
-                log.info("component.reached", component=entry.name, target=target.name)
-            self._reachable[target.address] = True
+            self._set_reachable(entry, target, True)
+
+    def _set_reachable(
+        self, entry: RegisteredComponent, target: Target, reachable: bool, error: Exception | None = None
+    ) -> None:
+        """Says aloud what has changed."""
+        before = self._reachable.get(target.address)
+        self._reachable[target.address] = reachable
+        if before == reachable:
+            return
+        if reachable:
+            log.info("component.reached", component=entry.name, target=target.name)
+            return
+        error_type = error.reason if isinstance(error, ImageFlowError) else type(error).__name__
+        log.warning(
+            "component.unreachable", component=entry.name, target=target.name, error_type=error_type, error=str(error)
+        )
 
     def _learn(self, entry: RegisteredComponent, target: Target, answer: DescribeResponse) -> None:
+        """Raises for a description that is none; what was known stays."""
+        if self._registry.components.get(entry.name) is not entry:
+            return  # the registry has changed meanwhile
+        key = (entry.name, target.address)
+        known = self._said.get(key)
+        if known is None or not same_description(known.message, answer):
+            said = {**self._said, key: read_description(answer)}
+            joined = join(entry, said)
+            self._said = said
+            if joined is not None:
+                self._known[entry.name] = joined
+            self.generation += 1
         self._shares_memory[target.address] = answer.shared_memory
-        known = self._descriptions.get(entry.name)
-        if known is not None and _same(known.message, answer):
-            return
-        description = _description(entry, answer)
-        self._specs[entry.name] = _spec(entry, description)
-        self._descriptions[entry.name] = description
-        self.generation += 1
 
 
-def _description(entry: RegisteredComponent, answer: DescribeResponse) -> Description:
-    descriptors = parse_descriptors(answer.descriptor_set)
-    schema = read_schema(descriptors.message(answer.parameters_message), comments=descriptors.comments)
-    metadata = GetMessageClass(descriptors.message(answer.metadata_message))
-    return Description(answer, schema.with_defaults(entry.parameters), metadata)
-
-
-def _spec(entry: RegisteredComponent, description: Description) -> ComponentSpec:
-    message = description.message
-    timeout = entry.timeout or timedelta(seconds=message.limits.timeout_seconds or 30)
-    slots = tuple(InputSlot(SlotName(slot.name), slot.optional) for slot in message.input_slots)
-    effect = DescribeResponse.ImageEffect.Name(message.image_effect)
-    versions = tuple(
-        ComponentVersion(
-            version=version,
-            schema=description.schema,
-            targets=entry.targets_of(version),
-            timeout=timeout,
-            input_slots=slots,
-            image_effect=ImageEffect.__members__.get(effect, ImageEffect.CHANGES),
-            image_effect_parameter=message.image_effect_parameter or None,
-        )
-        for version in message.versions
-    )
-    return ComponentSpec(ComponentName(entry.name), versions)
-
-
-def _all_targets(entry: RegisteredComponent) -> Iterable[Target]:
-    yield from entry.targets
-    for targets in entry.versions.values():
-        yield from targets
-
-
-def _same(known: DescribeResponse, answer: DescribeResponse) -> bool:
-    """Whether it is what was said before, running averages aside."""
-    a, b = DescribeResponse(), DescribeResponse()
-    a.CopyFrom(known)
-    b.CopyFrom(answer)
-    for message in (a, b):
-        message.ClearField("averages")
-        message.ClearField("shared_memory")
-    return a == b
+def _unreachable(what: str) -> Unavailable:
+    return Unavailable(f"{what} cannot be reached", reason="COMPONENT_UNAVAILABLE")
 
 
 def find_component(catalog: LiveCatalog, name: str) -> ComponentSpec:

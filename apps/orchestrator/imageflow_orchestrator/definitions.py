@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from contextlib import suppress
 from datetime import datetime
 
 from google.protobuf.json_format import MessageToJson, Parse, ParseError
@@ -17,6 +17,7 @@ from imageflow_common.keys import (
     parse_newest_key,
     pipeline_key,
 )
+from imageflow_common.logs import EventLog
 from imageflow_common.store import MAX_PAGE_SIZE, ObjectStore
 
 from .records import now
@@ -25,12 +26,7 @@ _JSON = "application/json"
 _EMPTY = "application/octet-stream"
 
 
-@dataclass(frozen=True, slots=True)
-class StoredDefinition:
-    """A definition and when it was stored."""
-
-    pipeline: Pipeline
-    created: datetime
+log = EventLog(__name__)
 
 
 class Definitions:
@@ -59,14 +55,16 @@ class Definitions:
 
     async def get(self, pipeline_id: str, version: str = "") -> Pipeline:
         """The newest version unless one is named. Raises NotFound."""
-        return await self._read(pipeline_id, version or await self.newest_version(pipeline_id))
-
-    async def newest_version(self, pipeline_id: str) -> str:
-        """Raises NotFound."""
-        page = await self._store.list(newest_prefix(pipeline_id), page_size=1)
-        if not page.items:
-            raise NotFound(f"there is no pipeline {pipeline_id!r}", reason="PIPELINE_NOT_FOUND")
-        return parse_newest_key(page.items[0].key).version
+        if version:
+            return await self._read(pipeline_id, version)
+        token: str | None = None
+        while True:
+            page = await self._store.list(newest_prefix(pipeline_id), page_size=1, page_token=token)
+            for item in page.items:
+                with suppress(NotFound):  # an entry whose definition is just being deleted
+                    return await self._read(pipeline_id, parse_newest_key(item.key).version)
+            if (token := page.next_page_token) is None:
+                raise NotFound(f"there is no pipeline {pipeline_id!r}", reason="PIPELINE_NOT_FOUND")
 
     async def page(self, *, page_size: int, page_token: str | None) -> tuple[list[PipelineSummary], str | None]:
         """The newest version of each pipeline, by id."""
@@ -88,20 +86,28 @@ class Definitions:
             entry = parse_newest_key(item.key)
             summary = PipelineSummary(pipeline_id=pipeline_id, version=entry.version)
             summary.create_time.FromDatetime(entry.created)
-            summary.pipeline_name = (await self._read(pipeline_id, entry.version)).pipeline_name
+            try:
+                summary.pipeline_name = (await self._read(pipeline_id, entry.version)).pipeline_name
+            except NotFound:
+                continue
+            except DataLoss:
+                log.error("definition.damaged", pipeline_id=pipeline_id, version=entry.version)
             summaries.append(summary)
         return summaries, page.next_page_token
 
     async def delete(self, pipeline_id: str, version: str = "") -> None:
-        """Deletes one version or all. Raises NotFound when there is none."""
+        """Deletes one version or all. Raises NotFound when there is none.
+
+        The definition goes before its entry, so that what is broken off can be done again.
+        """
         entries = await self._entries(pipeline_id)
         doomed = [entry for entry in entries if version in ("", entry[1])]
         if not doomed:
             what = f"version {version!r} of {pipeline_id!r}" if version else f"pipeline {pipeline_id!r}"
             raise NotFound(f"there is no {what}", reason="PIPELINE_NOT_FOUND")
         for created, each in doomed:
-            await self._store.delete(newest_key(pipeline_id, created, each))
             await self._store.delete(definition_key(pipeline_id, each))
+            await self._store.delete(newest_key(pipeline_id, created, each))
         if len(doomed) == len(entries):
             await self._store.delete(pipeline_key(pipeline_id))
 
@@ -124,10 +130,17 @@ class Definitions:
     async def _read(self, pipeline_id: str, version: str) -> Pipeline:
         try:
             stored = await self._store.get(definition_key(pipeline_id, version))
-            return Parse(stored.data, Pipeline(), ignore_unknown_fields=True)
+            pipeline = Parse(stored.data, Pipeline(), ignore_unknown_fields=True)
         except ObjectNotFound as exc:
             raise NotFound(
                 f"there is no version {version!r} of pipeline {pipeline_id!r}", reason="PIPELINE_NOT_FOUND"
             ) from exc
         except (ParseError, ValueError) as exc:
-            raise DataLoss("the stored definition is damaged", reason="DEFINITION_DAMAGED") from exc
+            raise _damaged() from exc
+        if (pipeline.pipeline_id, pipeline.version) != (pipeline_id, version):
+            raise _damaged()
+        return pipeline
+
+
+def _damaged() -> DataLoss:
+    return DataLoss("the stored definition is damaged", reason="DEFINITION_DAMAGED")

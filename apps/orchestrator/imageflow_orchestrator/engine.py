@@ -13,7 +13,7 @@ from imageflow_common.formats import media_type_of
 from imageflow_common.logs import EventLog
 
 from .admission import Admission
-from .call import Answer, StepCaller
+from .call import StepCaller
 from .catalog import LiveCatalog
 from .definition import StepId
 from .effects import StepOutcome
@@ -51,7 +51,7 @@ class Processed:
     execution: Execution
     media_type: str
     data: bytes
-    answers: Mapping[StepId, Answer]
+    steps: Mapping[StepId, StepOutcome]
 
 
 class Engine:
@@ -97,14 +97,10 @@ class Engine:
             self._process_records == "failed" and result.outcome.status != "COMPLETED"
         )
         self.finish(execution, plan, result, requested, with_metadata=recorded or with_metadata)
+        log_finished(execution)
         if recorded:
             await self._record(execution)
-        answers = {
-            step_id: outcome.result
-            for step_id, outcome in result.outcome.steps.items()
-            if isinstance(outcome.result, Answer)
-        }
-        return Processed(execution, output.media_type, image, answers)
+        return Processed(execution, output.media_type, image, result.outcome.steps)
 
     async def perform(
         self, plan: Plan, data: bytes, execution: Execution, output: OutputFormat, settled: Settled | None = None
@@ -125,7 +121,7 @@ class Engine:
         if result.final is None:
             return result, b""
         try:
-            if result.outcome.encoded_by_output_step and not plan.output.also_feeds:
+            if result.encoded:
                 return result, self.transport.bytes_of(result.final)
             encoded = await encode_artifact(
                 result.final, self.transport, media_type=output.media_type, quality=output.quality
@@ -137,22 +133,13 @@ class Engine:
     def finish(
         self, execution: Execution, plan: Plan, result: RunResult, requested: Requested, *, with_metadata: bool
     ) -> None:
-        """Writes what the run came to into the execution, and one line into the log."""
+        """Writes what the run came to into the execution."""
         write_outcome(execution, plan, result, self._catalog, with_metadata=with_metadata)
         execution.end_time.FromDatetime(now())
         timings = execution.timings
         timings.plan_ms = requested.plan_ms
         timings.overhead_ms = max(0.0, result.total_ms - result.busy_ms)
         execution.execution_time_ms = timings.queue_ms + timings.plan_ms + timings.store_ms + result.total_ms
-        log.info(
-            "execution.finished",
-            execution_id=execution.execution_id,
-            pipeline_id=execution.pipeline_id,
-            status=result.outcome.status,
-            processing_time_seconds=round(execution.execution_time_ms / 1e3, 4),
-            error_type=execution.error.reason,
-            error=execution.error.message,
-        )
 
     def output_format(self, data: bytes, content_type: str, requested: Requested) -> OutputFormat:
         """Checks what can be seen of the input without decoding it, and chooses the output's format."""
@@ -197,6 +184,24 @@ def new_execution(plan: Plan, requested: Requested) -> Execution:
     )
     execution.create_time.FromDatetime(now())
     return execution
+
+
+def log_finished(execution: Execution) -> None:
+    """One line for each execution; of what may be known, what is."""
+    known = {
+        "input_path": execution.input_path,
+        "output_path": execution.final_output_path,
+        "error_type": execution.error.reason,
+        "error": execution.error.message,
+    }
+    log.info(
+        "execution.finished",
+        execution_id=execution.execution_id,
+        pipeline_id=execution.pipeline_id,
+        status=Execution.State.Name(execution.status),
+        processing_time_seconds=round(execution.execution_time_ms / 1e3, 4),
+        **{name: value for name, value in known.items() if value},
+    )
 
 
 def since(start: float) -> float:

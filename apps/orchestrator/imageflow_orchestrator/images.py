@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import itertools
 import secrets
+from collections import deque
 from dataclasses import dataclass
+from time import monotonic
 
 from imageflow.v1 import image_pb2
 from imageflow.v1.component_pb2 import ComponentRequest, ComponentResponse
@@ -18,15 +20,19 @@ from imageflow_common.shared import Capability, SharedDirectory
 
 INLINE_BELOW_BYTES = 256 * 1024
 """Below this an image travels inline though shared memory is to be had."""
+_SECOND_REMOVAL_SECONDS = 120.0
+_SAMPLE_BYTES = {image_pb2.RawLayout.UINT8: 1, image_pb2.RawLayout.UINT16: 2, image_pb2.RawLayout.FLOAT32: 4}
 
 
 @dataclass(slots=True)
 class Artifact:
-    """One image that a step answered or the pipeline was given: inline bytes, a file in shared memory, or both."""
+    """One image that a step answered or the pipeline was given: inline bytes, a file in shared memory, or both.
+    `holders` counts those that have not released it."""
 
     description: image_pb2.Image
     data: bytes | None = None
     shared_name: str | None = None
+    holders: int = 1
 
     @property
     def size_bytes(self) -> int:
@@ -39,8 +45,11 @@ class ImageTransport:
     def __init__(self, shared: SharedDirectory | None) -> None:
         self._shared = shared
         self._owner = f"o{secrets.token_hex(6)}"
+        if shared is not None:
+            shared.sweep_dead()
         self._capability = shared.grant(self._owner) if shared else Capability("", "")
         self._numbers = itertools.count()
+        self._abandoned: deque[tuple[float, str]] = deque()
 
     @property
     def capability(self) -> Capability:
@@ -58,6 +67,8 @@ class ImageTransport:
 
     def new_name(self) -> str:
         """A name in shared memory that was never used."""
+        while self._abandoned and self._abandoned[0][0] < monotonic():
+            self.remove(self._abandoned.popleft()[1])
         return f"{self._owner}.{next(self._numbers)}"
 
     def attach(self, request: ComponentRequest, artifacts: list[Artifact], *, shared: bool) -> str:
@@ -79,15 +90,19 @@ class ImageTransport:
             request.payload = payload[0] if len(payload) == 1 else b"".join(payload)
         return "inline" if payload or not artifacts else "shared-memory"
 
-    def receive(self, response: ComponentResponse, *, expected_name: str) -> Artifact | None:
+    def receive(self, response: ComponentResponse, *, expected_name: str, media_type: str) -> Artifact | None:
         """The image of a response; None: unchanged. Raises ImageFlowError for an answer that is not what was asked."""
         if not response.HasField("image"):
             return None
         image = response.image
+        if image.media_type != media_type or not image.size_bytes:
+            raise ImageFlowError("a component answered another kind of image than was asked", reason="BAD_ANSWER")
+        if image.media_type == RAW and image.size_bytes != _raw_bytes(image.raw_layout):
+            raise ImageFlowError("a component answered pixels that are not as many as it says", reason="BAD_ANSWER")
         if image.WhichOneof("location") == "shared_memory_name" and image.shared_memory_name == expected_name != "":
             return Artifact(image, None, expected_name)
         start, size = image.payload_range.offset_bytes, image.payload_range.size_bytes
-        if size != image.size_bytes or start + size > len(response.payload) or not size:
+        if size != image.size_bytes or start + size > len(response.payload):
             raise ImageFlowError("a component answered an image that is not where it says", reason="BAD_ANSWER")
         payload = response.payload
         return Artifact(image, payload if size == len(payload) else payload[start : start + size])
@@ -100,11 +115,24 @@ class ImageTransport:
         with self._shared.read(artifact.shared_name or "", artifact.size_bytes) as data:
             return bytes(data)
 
+    def hold(self, artifact: Artifact) -> Artifact:
+        """Keeps an image for one more holder, who releases it too."""
+        artifact.holders += 1
+        return artifact
+
     def release(self, artifact: Artifact) -> None:
-        """Lets go of an image that nobody will ask for."""
-        if artifact.shared_name is not None:
+        """Lets go of an image for one holder; the last one's release frees it."""
+        artifact.holders -= 1
+        if artifact.holders <= 0 and artifact.shared_name is not None:
             self.remove(artifact.shared_name)
             artifact.shared_name = None
+
+    def abandon(self, name: str) -> None:
+        """Removes the file of an attempt that was given up: now, and again when a component that went on computing
+        has had time to write it."""
+        if name:
+            self.remove(name)
+            self._abandoned.append((monotonic() + _SECOND_REMOVAL_SECONDS, name))
 
     def remove(self, name: str) -> None:
         """Removes a file that a component may have written; nothing happens where there is none."""
@@ -119,5 +147,6 @@ class ImageTransport:
         return artifact.shared_name
 
 
-def is_raw(artifact: Artifact) -> bool:
-    return artifact.description.media_type == RAW
+def _raw_bytes(layout: image_pb2.RawLayout) -> int:
+    """0 for a layout that is none."""
+    return layout.height * layout.width * layout.channels * _SAMPLE_BYTES.get(layout.sample_type, 0)

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Callable, Iterator
+import math
+from collections import Counter
+from collections.abc import Iterator
 from typing import Any, NoReturn, TypeVar, cast
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
@@ -22,7 +24,9 @@ M = TypeVar("M", bound=Message)
 
 MAX_BODY_BYTES = 4 * 1024 * 1024
 MAX_ITEMS = 1_000
-_MAX_DEPTH = 32
+_MOST_FAULTS = 1_000
+_MOST_SUGGESTIONS = 50
+_SHOWN_CHARACTERS = 100
 
 
 def parse_body(
@@ -33,16 +37,21 @@ def parse_body(
     `hidden` are fields that JSON may not name. Raises InvalidArgument for what is no JSON object at all.
     """
     document = _load(data)
-    violations: list[Violation] = []
-    clean = _Walk(violations.append, hidden).message(document, cast(Descriptor, message.DESCRIPTOR), "")
-    return ParseDict(clean, message()), violations
+    walk = _Walk(hidden)
+    clean = walk.message(document, cast(Descriptor, message.DESCRIPTOR), "")
+    return ParseDict(clean, message()), walk.violations()
 
 
 def _load(data: bytes) -> dict[str, JsonValue]:
     if len(data) > MAX_BODY_BYTES:
         raise ImageTooLarge(f"a JSON body of {len(data)} bytes, more than {MAX_BODY_BYTES}", reason="BODY_TOO_LARGE")
     try:
-        document = json.loads(data.decode("utf-8"), parse_constant=_refuse_constant, object_pairs_hook=_unique)
+        document = json.loads(
+            data.decode("utf-8"),
+            parse_constant=_refuse_constant,
+            parse_float=_finite,
+            object_pairs_hook=_unique,
+        )
     except (ValueError, RecursionError) as exc:
         detail = exc if isinstance(exc, ValueError) else "nested too deeply"
         raise InvalidArgument(f"the body is not JSON: {detail}", reason="INVALID_JSON") from exc
@@ -55,28 +64,37 @@ def _refuse_constant(text: str) -> NoReturn:
     raise ValueError(f"{text} is not a JSON number")
 
 
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text[:40]} is too large a number")
+    return number
+
+
 def _unique(pairs: list[tuple[str, JsonValue]]) -> dict[str, JsonValue]:
     result = dict(pairs)
     if len(result) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
+        (twice, _), *_ = Counter(name for name, _ in pairs).most_common(1)
         raise ValueError(f"the name {twice[:100]!r} is given twice in one object")
     return result
 
 
 class _Walk:
-    """Copies what fits a message's descriptor and reports what does not."""
+    """Copies what fits a message's descriptor and notes what does not: the first 1,000 faults in words, the rest in
+    number, so that a body of nothing but faults costs little."""
 
-    def __init__(self, report: Callable[[Violation], None], hidden: frozenset[str]) -> None:
-        self._report = report
+    def __init__(self, hidden: frozenset[str]) -> None:
         self._hidden = hidden
+        self._found: list[Violation] = []
+        self._unsaid = 0
+
+    def violations(self) -> list[Violation]:
+        more = [Violation("", f"and {self._unsaid:,} more faults")] if self._unsaid else []
+        return self._found + more
 
     def message(self, value: JsonValue, descriptor: Descriptor, path: str) -> dict[str, JsonValue]:
         if not isinstance(value, dict):
             self._fault(path, f"expected an object, got {_kind(value)}")
-            return {}
-        if path.count(".") > _MAX_DEPTH:
-            self._fault(path, "nested too deeply")
             return {}
         return dict(self._fields(value, descriptor, path))
 
@@ -86,11 +104,16 @@ class _Walk:
         hidden = self._hidden if not path else frozenset()
         known = {field.json_name: field for field in descriptor.fields if field.name not in hidden}
         known |= {field.name: field for field in known.values()}
+        taken: set[str] = set()
         for name, item in value.items():
-            place = f"{path}.{name}" if path else name
+            shown = name[:_SHOWN_CHARACTERS]
+            place = f"{path}.{shown}" if path else shown
             if (field := known.get(name)) is None:
-                self._fault(place, _unknown(name, known))
+                self._fault(place, self._unknown(name, known))
+            elif field.name in taken:
+                self._fault(place, "given twice, in two spellings")
             elif item is not None:
+                taken.add(field.name)
                 yield from self._field(item, field, place)
 
     def _field(self, value: JsonValue, field: FieldDescriptor, path: str) -> Iterator[tuple[str, JsonValue]]:
@@ -120,17 +143,33 @@ class _Walk:
         return items
 
     def _fits(self, value: dict[str, JsonValue], field: FieldDescriptor, path: str) -> bool:
+        if field.enum_type is not None and not _names_a_value(value[field.json_name], field):
+            self._fault(path, f"expected {_expected(field)}")
+            return False
         try:
             ParseDict(value, GetMessageClass(cast(Descriptor, field.containing_type))())
-        except (ParseError, RecursionError, AttributeError, TypeError) as exc:
-            self._fault(
-                path, f"expected {_expected(field)}" if not isinstance(exc, RecursionError) else "nested too deeply"
-            )
+        except (ParseError, ValueError, OverflowError, RecursionError, AttributeError, TypeError) as exc:
+            deep = isinstance(exc, RecursionError) or "recursion" in str(exc)
+            self._fault(path, "nested too deeply" if deep else f"expected {_expected(field)}")
             return False
         return True
 
+    def _unknown(self, name: str, known: dict[str, FieldDescriptor]) -> str:
+        """Comparing names is dear, so suggestions stop after the first faults."""
+        if len(self._found) >= _MOST_SUGGESTIONS:
+            return "unknown field"
+        near = difflib.get_close_matches(name[:100], [field.json_name for field in known.values()], n=1)
+        return f"unknown field; did you mean {near[0]!r}?" if near else "unknown field"
+
     def _fault(self, path: str, description: str) -> None:
-        self._report(Violation(path, description))
+        if len(self._found) < _MOST_FAULTS:
+            self._found.append(Violation(path, description))
+        else:
+            self._unsaid += 1
+
+
+def _names_a_value(value: JsonValue, field: FieldDescriptor) -> bool:
+    return isinstance(value, str) and field.enum_type is not None and value in field.enum_type.values_by_name
 
 
 def _is_map(field: FieldDescriptor) -> bool:
@@ -141,11 +180,6 @@ def _label(item: JsonValue, index: int) -> str:
     """A step by its id, anything else by its number."""
     step_id = item.get("stepId") if isinstance(item, dict) else None
     return step_id[:64] if isinstance(step_id, str) and step_id else str(index)
-
-
-def _unknown(name: str, known: dict[str, FieldDescriptor]) -> str:
-    near = difflib.get_close_matches(name[:100], [field.json_name for field in known.values()], n=1)
-    return f"unknown field; did you mean {near[0]!r}?" if near else "unknown field"
 
 
 def _expected(field: FieldDescriptor) -> str:
@@ -165,4 +199,5 @@ def _type_name(field: FieldDescriptor) -> str:
 
 
 def _kind(value: Any) -> str:
-    return {dict: "an object", list: "a list", str: "text", bool: "true or false"}.get(type(value), "a number")
+    kinds = {dict: "an object", list: "a list", str: "text", bool: "true or false", type(None): "null"}
+    return kinds.get(type(value), "a number")

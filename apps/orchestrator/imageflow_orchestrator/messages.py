@@ -7,11 +7,12 @@ from datetime import timedelta
 from typing import cast
 
 from google.protobuf.duration_pb2 import Duration
-from google.protobuf.json_format import MessageToDict
+from google.protobuf.json_format import MessageToDict, SerializeToJsonError
 from google.protobuf.message import Message
 from google.protobuf.struct_pb2 import Struct, Value
 
 from imageflow.v1 import execution_pb2, pipeline_pb2
+from imageflow_common.errors import InvalidArgument, InvalidPipeline, Violation
 
 from .definition import (
     ComponentName,
@@ -64,15 +65,31 @@ def _read_step(message: pipeline_pb2.Step) -> Step:
         component_name=ComponentName(message.component_name),
         component_version=message.component_version or None,
         dependencies=tuple(StepId(name) for name in message.dependencies),
-        parameters=_struct(message.parameters),
+        parameters=_read_json(message.parameters, f"steps[{message.step_id[:64]}].parameters"),
         input_from={SlotName(slot): StepId(step) for slot, step in message.input_from.items()},
         resources=_read_resources(message.resources) if message.HasField("resources") else None,
         retry_policy=_read_retry(message.retry_policy) if message.HasField("retry_policy") else None,
         timeout=_duration(message, "timeout"),
-        on_failure=OnFailure(pipeline_pb2.Step.OnFailure.Name(message.on_failure)) if message.on_failure else None,
-        fallback=_read_fallback(message.fallback) if message.HasField("fallback") else None,
-        persist=Persist(pipeline_pb2.Step.Persist.Name(message.persist)) if message.persist else None,
+        on_failure=_read_on_failure(message),
+        fallback=_read_fallback(message.fallback, message.step_id) if message.HasField("fallback") else None,
+        persist=_read_persist(message),
     )
+
+
+def _read_on_failure(message: pipeline_pb2.Step) -> OnFailure | None:
+    if not message.on_failure:
+        return None
+    if message.on_failure not in pipeline_pb2.Step.OnFailure.values():
+        raise _fault(f"steps[{message.step_id[:64]}].onFailure", f"unknown value {message.on_failure}")
+    return OnFailure(pipeline_pb2.Step.OnFailure.Name(message.on_failure))
+
+
+def _read_persist(message: pipeline_pb2.Step) -> Persist | None:
+    if not message.persist:
+        return None
+    if message.persist not in pipeline_pb2.Step.Persist.values():
+        raise _fault(f"steps[{message.step_id[:64]}].persist", f"unknown value {message.persist}")
+    return Persist(pipeline_pb2.Step.Persist.Name(message.persist))
 
 
 def _read_resources(message: pipeline_pb2.Resources) -> Resources:
@@ -89,15 +106,17 @@ def _read_retry(message: pipeline_pb2.RetryPolicy) -> RetryPolicy:
     )
 
 
-def _read_fallback(message: pipeline_pb2.Fallback) -> Fallback:
+def _read_fallback(message: pipeline_pb2.Fallback, step_id: str) -> Fallback:
     return Fallback(
-        ComponentName(message.component_name), message.component_version or None, _struct(message.parameters)
+        ComponentName(message.component_name),
+        message.component_version or None,
+        _read_json(message.parameters, f"steps[{step_id[:64]}].fallback.parameters"),
     )
 
 
 def read_values(values: Mapping[str, Value]) -> dict[str, JsonValue]:
-    """Overrides as JSON values."""
-    return {name: cast(JsonValue, MessageToDict(value)) for name, value in values.items()}
+    """Overrides as JSON values. Raises InvalidArgument for a number that JSON has not."""
+    return {name: cast(JsonValue, _read_any(value, f"overrides[{name[:80]}]")) for name, value in values.items()}
 
 
 def write_plan(plan: Plan, *, transports: Mapping[str, str]) -> pipeline_pb2.Plan:
@@ -141,5 +160,17 @@ def _duration(message: Message, name: str) -> timedelta | None:
         return timedelta.max if value.seconds > 0 else timedelta.min
 
 
-def _struct(message: Struct) -> dict[str, JsonValue]:
-    return cast("dict[str, JsonValue]", MessageToDict(message))
+def _read_json(message: Struct, path: str) -> dict[str, JsonValue]:
+    return cast("dict[str, JsonValue]", _read_any(message, path))
+
+
+def _read_any(message: Message, path: str) -> object:
+    """A client of gRPC can send what JSON cannot: NaN, infinity, a value of no kind."""
+    try:
+        return MessageToDict(message)
+    except (SerializeToJsonError, ValueError, TypeError) as exc:
+        raise _fault(path, "not a JSON value") from exc
+
+
+def _fault(path: str, description: str) -> InvalidArgument:
+    return InvalidPipeline(f"{path}: {description}", violations=[Violation(path, description)])

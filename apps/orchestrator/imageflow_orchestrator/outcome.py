@@ -63,7 +63,7 @@ def _write_step(outcome: effects.StepOutcome, times: StepTimes, written: StepOut
 
 def _write_metadata(outcome: effects.StepOutcome, written: StepOutcome, catalog: LiveCatalog) -> None:
     if isinstance(outcome.result, Answer) and outcome.call is not None:
-        description = catalog.description(outcome.call.component_name)
+        description = catalog.description(outcome.call.component_name, outcome.call.component_version)
         written.metadata.update(description.metadata_json(outcome.result.metadata))
 
 

@@ -51,7 +51,10 @@ class _Cache(Generic[K, V]):
 
 @dataclass(frozen=True, slots=True)
 class _Stored:
+    """`content` tells it from another definition under the same version: one may be deleted and stored anew."""
+
     pipeline: Pipeline
+    content: bytes
     expires: float
 
 
@@ -77,20 +80,23 @@ class Planner:
 
     async def stored(self, pipeline_id: str, version: str, assignments: Sequence[str]) -> Plan:
         """The plan of a stored definition, with `stepId.parameter=value` assignments. Raises NotFound."""
-        pipeline = await self.definition(pipeline_id, version)
-        key = ("stored", pipeline_id, pipeline.version, *assignments, self._catalog.generation)
+        held = await self._held(pipeline_id, version)
+        key = ("stored", held.content, *assignments, self._catalog.generation)
         if (plan := self._plans.get(key)) is not None:
             return plan
-        return self._plans.put(key, self.given(pipeline, read_assignments(assignments)))
+        return self._plans.put(key, self.given(held.pipeline, read_assignments(assignments)))
 
     async def definition(self, pipeline_id: str, version: str) -> Pipeline:
         """A stored definition; the newest version unless one is named. Raises NotFound."""
+        return (await self._held(pipeline_id, version)).pipeline
+
+    async def _held(self, pipeline_id: str, version: str) -> _Stored:
         held = self._stored.get((pipeline_id, version))
         if held is not None and held.expires > monotonic():
-            return held.pipeline
+            return held
         pipeline = await self._definitions.get(pipeline_id, version)
-        self._stored.put((pipeline_id, version), _Stored(pipeline, monotonic() + _STORED_TTL_SECONDS))
-        return pipeline
+        content = pipeline.SerializeToString(deterministic=True)
+        return self._stored.put((pipeline_id, version), _Stored(pipeline, content, monotonic() + _STORED_TTL_SECONDS))
 
     def component(self, name: str, version: str, assignments: Sequence[str]) -> Plan:
         """The plan of one component alone, whose step has its name. Raises NotFound for an unknown component."""

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from google.protobuf.json_format import MessageToDict, ParseDict, ParseError
 
 from imageflow.v1.execution_pb2 import Execution
-from imageflow_common.errors import AlreadyExists, DataLoss, NotFound, ObjectNotFound, WriteConflict
+from imageflow_common.errors import AlreadyExists, DataLoss, InvalidKey, NotFound, ObjectNotFound, WriteConflict
 from imageflow_common.keys import index_key, index_prefix, parse_index_key, record_key
-from imageflow_common.store import ObjectStore, StoredObject
+from imageflow_common.store import ObjectKey, ObjectStore, StoredObject
 
 SCHEMA_VERSION = 1
 _JSON = "application/json"
@@ -33,17 +34,18 @@ class Records:
         self._store = store
 
     async def create(self, execution: Execution) -> HeldRecord:
-        """Claims the execution's id. Raises AlreadyExists when it is taken."""
+        """Claims the execution's id. Raises AlreadyExists when it is taken. The index entry comes first, so that no
+        execution is ever without one."""
+        entry = _entry_of(execution)
+        await self._store.put(entry, b"", media_type="application/octet-stream")
         key = record_key(execution.namespace, execution.execution_id)
         try:
             info = await self._store.put(key, _encode(execution), media_type=_JSON, if_absent=True)
         except WriteConflict as exc:
+            await self._withdraw(execution, entry)
             raise AlreadyExists(
                 f"there is an execution {execution.execution_id!r} already", reason="EXECUTION_EXISTS"
             ) from exc
-        created = execution.create_time.ToDatetime(tzinfo=UTC)
-        entry = index_key(execution.namespace, created, execution.execution_id)
-        await self._store.put(entry, b"", media_type="application/octet-stream")
         return HeldRecord(execution, info.generation)
 
     async def replace(self, held: HeldRecord, execution: Execution) -> HeldRecord:
@@ -67,11 +69,25 @@ class Records:
         return [item async for item in self._read(namespace, [entry.key for entry in page.items])], page.next_page_token
 
     async def _read(self, namespace: str, keys: list[str]) -> AsyncIterator[Execution]:
+        """Passes over an entry that lost its race: its time is not the record's."""
         for key in keys:
             try:
-                yield await self.get(namespace, parse_index_key(key).execution_id)
-            except (NotFound, DataLoss):
+                found = await self.get(namespace, parse_index_key(key).execution_id)
+            except (NotFound, DataLoss, InvalidKey):
                 continue
+            if _entry_of(found) == key:
+                yield found
+
+    async def _withdraw(self, loser: Execution, entry: ObjectKey) -> None:
+        """Removes the entry of an execution whose id was taken, unless it is the winner's too."""
+        with suppress(NotFound, DataLoss):
+            if _entry_of(await self.get(loser.namespace, loser.execution_id)) != entry:
+                await self._store.delete(entry)
+
+
+def _entry_of(execution: Execution) -> ObjectKey:
+    created = execution.create_time.ToDatetime(tzinfo=UTC)
+    return index_key(execution.namespace, created, execution.execution_id)
 
 
 def now() -> datetime:
@@ -89,5 +105,5 @@ def _decode(stored: StoredObject) -> Execution:
         if record["schemaVersion"] != SCHEMA_VERSION:
             raise DataLoss(f"a record of schema version {record['schemaVersion']}", reason="UNKNOWN_RECORD_VERSION")
         return ParseDict(record["execution"], Execution(), ignore_unknown_fields=True)
-    except (ValueError, KeyError, TypeError, ParseError) as exc:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, ParseError) as exc:
         raise DataLoss("the record of this execution is damaged", reason="RECORD_DAMAGED") from exc

@@ -30,6 +30,7 @@ from .effects import (
     ReleaseOutput,
     RetryDue,
     ScheduleRetry,
+    SkipReason,
     StartAttempt,
     StepOutcome,
     StepSettled,
@@ -60,11 +61,12 @@ class StepTimes:
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """What a run came to. `final` is the output image, encoded where the output step could do so; None unless
-    COMPLETED. `busy_ms` is the time in which at least one step ran."""
+    """What a run came to. `final` is the output image; None unless COMPLETED. `encoded` says whether the output
+    step's component encoded it as was asked. `busy_ms` is the time in which at least one step ran."""
 
     outcome: ExecutionOutcome
     final: Artifact | None
+    encoded: bool
     times: dict[StepId, StepTimes]
     busy_ms: float
     total_ms: float
@@ -81,9 +83,11 @@ class OutputFormat:
 class Instruments:
     """The orchestrator's metrics (R61)."""
 
-    def __init__(self) -> None:
-        meter = metrics.get_meter("imageflow")
-        self.tracer = trace.get_tracer("imageflow")
+    def __init__(
+        self, tracers: trace.TracerProvider | None = None, meters: metrics.MeterProvider | None = None
+    ) -> None:
+        meter = metrics.get_meter("imageflow", meter_provider=meters)
+        self.tracer = trace.get_tracer("imageflow", tracer_provider=tracers)
         self.duration = duration_histogram(meter, "imageflow.pipeline.execution.duration", "Time of one execution")
         self.steps = meter.create_counter("imageflow.step.executions.total", description="Steps that ended")
 
@@ -147,40 +151,47 @@ class Run:
         self._finished = asyncio.get_running_loop().create_future()
         self._deadline = started + self.plan.timeout.total_seconds()
         attributes = {"pipeline.id": self.plan.pipeline_id, "execution.id": self.execution_id}
+        status, final = "failed", None
         with self.instruments.tracer.start_as_current_span(
             "pipeline.execute", attributes={**attributes, "operation.type": "execute"}
         ) as span:
             try:
                 outcome = await self._until_finished()
-                span.set_attribute("status", metric_status(outcome.status))
-                total = perf_counter() - started
-                self.instruments.duration.record(
-                    total, {"pipeline.id": self.plan.pipeline_id, "status": metric_status(outcome.status)}
-                )
-                final = self._final(outcome)
-                return RunResult(outcome, final, self._times, self._busy.seconds * 1e3, total * 1e3)
+                status, final = metric_status(outcome.status), self._final(outcome)
+                if outcome.failure is not None:
+                    span.set_status(trace.StatusCode.ERROR, outcome.failure.reason)
+            except asyncio.CancelledError:
+                status = "cancelled"
+                raise
             finally:
-                self._free_all(keep=None if self._finished.cancelled() else self._kept())
+                self._free_all(keep=final)
+                total = perf_counter() - started
+                span.set_attribute("status", status)
+                self.instruments.duration.record(total, {"pipeline.id": self.plan.pipeline_id, "status": status})
+        return RunResult(outcome, final, self._encoded(outcome), self._times, self._busy.seconds * 1e3, total * 1e3)
 
     def cancel(self, message: str = "cancelled on request") -> None:
         """Ends the run as CANCELLED."""
         self._on(CancelRequested(message))
 
     async def _until_finished(self) -> ExecutionOutcome:
+        """No task raises, so the group does not either: what goes wrong is in `_finished`."""
+        self._state, effects = begin(self.plan)
         async with asyncio.TaskGroup() as group:
             self._group = group
-            self._state, effects = begin(self.plan)
-            self._apply(effects)
-            timer = asyncio.get_running_loop().call_later(
-                self.plan.timeout.total_seconds(), lambda: self._on(ExecutionTimedOut())
-            )
+            timeout = self.plan.timeout.total_seconds()
+            timer = asyncio.get_running_loop().call_later(timeout, self._on, ExecutionTimedOut())
             try:
-                outcome = await self._finished
+                self._apply(effects)
+                await asyncio.wait([self._finished])
+            except asyncio.CancelledError:
+                self.cancel("the caller went away")
+                raise
             finally:
                 timer.cancel()
                 for task in self._tasks.values():
                     task.cancel()
-        return outcome
+        return self._finished.result()
 
     def _on(self, event: Event) -> None:
         if self._finished.done():
@@ -189,21 +200,30 @@ class Run:
         self._apply(effects)
 
     def _apply(self, effects: tuple[Effect, ...]) -> None:
-        for effect in effects:
-            match effect:
-                case StartAttempt():
-                    self._spawn(effect.step_id, effect.attempt, self._attempt(effect))
-                case ScheduleRetry():
-                    self._spawn(effect.step_id, effect.attempt, self._retry(effect))
-                case CancelAttempt():
-                    if task := self._tasks.pop((effect.step_id, effect.attempt), None):
-                        task.cancel()
-                case ReleaseOutput():
-                    self._release(effect.step_id, effect.attempt)
-                case StepSettled():
-                    self._settle(effect.step_id, effect.outcome)
-                case Finished():
-                    self._finished.set_result(effect.outcome)
+        """An effect that cannot be performed ends the run with its error, rather than leave it waiting for ever."""
+        try:
+            for effect in effects:
+                self._do(effect)
+        except Exception as exc:
+            log.error("execution.broken", execution_id=self.execution_id, exc_info=exc)
+            if not self._finished.done():
+                self._finished.set_exception(exc)
+
+    def _do(self, effect: Effect) -> None:
+        match effect:
+            case StartAttempt():
+                self._spawn(effect.step_id, effect.attempt, self._attempt(effect))
+            case ScheduleRetry():
+                self._spawn(effect.step_id, effect.attempt, self._retry(effect))
+            case CancelAttempt():
+                if task := self._tasks.pop((effect.step_id, effect.attempt), None):
+                    task.cancel()
+            case ReleaseOutput():
+                self._release(effect.step_id, effect.attempt)
+            case StepSettled():
+                self._settle(effect.step_id, effect.outcome)
+            case Finished():
+                self._finished.set_result(effect.outcome)
 
     def _spawn(self, step_id: StepId, attempt: int, work: Coroutine[None, None, None]) -> None:
         self._tasks[step_id, attempt] = self._group.create_task(work)
@@ -233,9 +253,11 @@ class Run:
         with self.instruments.tracer.start_as_current_span("step.execute", attributes=attributes) as span:
             try:
                 answer = await self._answer(start)
-            except ImageFlowError as exc:
+            except Exception as exc:
+                failure = self._failure(exc, start)
                 span.record_exception(exc)
-                return AttemptFailed(start.step_id, start.attempt, _failure(exc, start.step_id))
+                span.set_status(trace.StatusCode.ERROR, failure.reason)
+                return AttemptFailed(start.step_id, start.attempt, failure)
             if answer.image is not None:
                 self._images[start.step_id, start.attempt] = self._last[start.step_id] = answer.image
             return AttemptSucceeded(start.step_id, start.attempt, answer, unchanged=answer.image is None)
@@ -263,20 +285,30 @@ class Run:
 
     def _settle(self, step_id: StepId, outcome: StepOutcome) -> None:
         component = outcome.call.component_name if outcome.call else self._steps[step_id].call.component_name
-        self.instruments.steps.add(1, {"step.type": component, "status": metric_status(outcome.status)})
-        log.debug("step.finished", execution_id=self.execution_id, step_id=step_id, status=outcome.status)
+        if outcome.attempts:
+            self.instruments.steps.add(1, {"step.type": component, "status": _step_status(outcome)})
+        times = self._times.get(step_id, StepTimes())
+        log.info(
+            "step.finished",
+            execution_id=self.execution_id,
+            step_id=step_id,
+            component=component,
+            status=outcome.status,
+            attempts=outcome.attempts,
+            processing_time_seconds=round(times.processing_ms / 1e3, 4),
+            **_why(outcome),
+        )
         self.settled(step_id, outcome, self._last.get(step_id))
 
     def _final(self, outcome: ExecutionOutcome) -> Artifact | None:
         if outcome.status != "COMPLETED":
             return None
-        if outcome.encoded_by_output_step:
-            return self._last[self.plan.output.step_id]
-        return self._source(outcome.image_source)
+        own = self._last.get(self.plan.output.step_id) if outcome.encoded_by_output_step else None
+        return own or self._source(outcome.image_source)
 
-    def _kept(self) -> Artifact | None:
-        outcome = self._finished.result() if self._finished.done() else None
-        return self._final(outcome) if outcome else None
+    def _encoded(self, outcome: ExecutionOutcome) -> bool:
+        output = self.plan.output
+        return outcome.encoded_by_output_step and not output.also_feeds and output.step_id in self._last
 
     def _release(self, step_id: StepId, attempt: int) -> None:
         if image := self._images.pop((step_id, attempt), None):
@@ -288,6 +320,29 @@ class Run:
             if image is not keep:
                 self.transport.release(image)
 
+    def _failure(self, error: Exception, start: StartAttempt) -> Failure:
+        """What is no error of the tree is a fault of ours: it is logged whole, told to nobody, and not repeated."""
+        if isinstance(error, ImageFlowError):
+            retryable = is_retryable(error)
+            return Failure(error.code, error.reason, error.message, retryable, error.retry_after, start.step_id)
+        log.error(
+            "step.broken",
+            execution_id=self.execution_id,
+            step_id=start.step_id,
+            component=start.call.component_name,
+            exc_info=error,
+        )
+        return Failure("INTERNAL", "INTERNAL", "internal error", step_id=start.step_id)
 
-def _failure(error: ImageFlowError, step_id: StepId) -> Failure:
-    return Failure(error.code, error.reason, error.message, is_retryable(error), error.retry_after, step_id)
+
+def _step_status(outcome: StepOutcome) -> str:
+    """A step whose success was withheld, or that the execution's end stopped, was cancelled."""
+    if outcome.skip_reason in (SkipReason.DEPENDENCY_FAILED, SkipReason.EXECUTION_ENDED):
+        return "cancelled"
+    return metric_status(outcome.status)
+
+
+def _why(outcome: StepOutcome) -> dict[str, str]:
+    if outcome.failure is not None:
+        return {"error_type": outcome.failure.reason, "error": outcome.failure.message}
+    return {"skip_reason": outcome.skip_reason} if outcome.skip_reason else {}

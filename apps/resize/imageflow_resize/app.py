@@ -6,11 +6,15 @@ from typing import cast
 
 from imageflow.v1.resize_pb2 import ResizeMetadata, ResizeParameters
 from imageflow_common.component import Result, component
+from imageflow_common.errors import InvalidParameters, Violation
 from imageflow_common.pixels import Pixels
 from imageflow_common.serve import serve
 
 from .resize import Fit, Gravity, Kernel, target_size
 from .resize import resize as resize_pixels
+
+MAX_PIXELS = 100_000_000
+"""The largest image this makes: as large as the largest that is taken by default."""
 
 
 def _needed(parameters: ResizeParameters, width: int, height: int) -> tuple[int, int]:
@@ -29,6 +33,11 @@ def _needed(parameters: ResizeParameters, width: int, height: int) -> tuple[int,
 @component(name="resize", service="imageflow.v1.ResizeService", minimal_size=_needed)
 def resize(image: Pixels, parameters: ResizeParameters) -> Result:
     """Changes the size of an image."""
+    width, height = image.full_size or (image.width, image.height)
+    target = _needed(parameters, width, height)
+    if target[0] * target[1] > MAX_PIXELS:
+        too_large = f"{target[0]}×{target[1]} is more than {MAX_PIXELS // 1_000_000} megapixels"
+        raise InvalidParameters(too_large, violations=[Violation("width", too_large)])
     resized = resize_pixels(
         image,
         width=parameters.width,
@@ -40,7 +49,6 @@ def resize(image: Pixels, parameters: ResizeParameters) -> Result:
         enlarge=parameters.enlarge,
         full_size=image.full_size,
     )
-    width, height = image.full_size or (image.width, image.height)
     metadata = ResizeMetadata(
         input_width=width, input_height=height, output_width=resized.width, output_height=resized.height
     )

@@ -32,6 +32,9 @@ from .schema import ParameterSchema, read_schema
 
 ImageEffect: TypeAlias = "DescribeResponse.ImageEffect"
 
+_REMEMBERED_BYTES = 4_096
+"""Parameters up to this size are decoded once, and remembered."""
+
 
 @dataclass(frozen=True, slots=True)
 class Result:
@@ -76,11 +79,17 @@ class Component:
     _decode: Callable[[bytes], Message]
 
     def __call__(self, *images: Pixels, parameters: Message) -> Result:
-        return self.function(*images, parameters)
+        left_open = [None] * (len(self.slots) - len(images))
+        return self.function(*images, *left_open, parameters)
 
     def parameters(self, data: bytes = b"") -> Message:
-        """The typed parameters of these bytes, checked and with defaults filled in. Raises InvalidParameters."""
-        return self._decode(data)
+        """The typed parameters of these bytes, checked and with defaults filled in; the caller's own to change.
+
+        Raises InvalidParameters, and DecodeError for bytes that are none."""
+        decoded = self._decode(data) if len(data) <= _REMEMBERED_BYTES else self.schema.decode(data)
+        parameters = type(decoded)()
+        parameters.CopyFrom(decoded)
+        return parameters
 
     def encode_metadata(self, metadata: Message | Mapping[str, Any]) -> bytes:
         if not isinstance(metadata, Message):
@@ -99,17 +108,22 @@ def component(
     slots: Sequence[Slot] = (),
     minimal_size: MinimalSize | None = None,
 ) -> Callable[[Callable[..., Result]], Component]:
-    """Makes a component of a function `(image, …further slots, parameters) -> Result`.
+    """Makes a component of a function `(image, …further slots, parameters) -> Result`. A slot that is left open is
+    None; optional slots come last.
 
     `descriptors` is a .proto file or a compiled descriptor set that has `service`. The function runs in a thread, may
     be called by several at once, and must not keep the pixels. Its docstring's first line is the summary.
     Raises ValueError for a service that is not a component's.
     """
+    if [slot.optional for slot in slots] != sorted(slot.optional for slot in slots):
+        raise ValueError("optional slots come after those that are needed")
     loaded = _load(descriptors)
     request, response = _envelope(loaded, service)
     schema = read_schema(_prefer_generated(_message_of(request, 3)), comments=loaded.comments)
-    if effect == DescribeResponse.WHEN_PARAMETER and effect_parameter not in schema.parameters:
-        raise ValueError(f"{service} has no parameter {effect_parameter!r}")
+    if effect == DescribeResponse.WHEN_PARAMETER:
+        deciding = schema.parameters.get(effect_parameter)
+        if deciding is None or deciding.repeated or deciding.type != "boolean":
+            raise ValueError(f"{service} has no boolean parameter {effect_parameter!r}")
 
     def decorate(function: Callable[..., Result]) -> Component:
         return Component(
@@ -161,6 +175,8 @@ def _envelope(descriptors: Descriptors, service: str) -> tuple[Descriptor, Descr
         method = descriptors.service(service).methods_by_name["Process"]
     except KeyError as exc:
         raise ValueError(f"there is no {service} with a method Process") from exc
+    if method.client_streaming or method.server_streaming:
+        raise ValueError(f"{service}.Process must not stream")
     for message, envelope in ((method.input_type, ComponentRequest), (method.output_type, ComponentResponse)):
         _check_envelope(message, envelope.DESCRIPTOR)
     return method.input_type, method.output_type
@@ -183,10 +199,10 @@ def _same_field(found: Any, wanted: Any) -> bool:
 
 
 def _message_of(envelope: Descriptor, number: int) -> Descriptor:
-    descriptor = envelope.fields_by_number[number].message_type
-    if descriptor is None:
+    field = envelope.fields_by_number[number]
+    if field.message_type is None or field.is_repeated:
         raise ValueError(f"{envelope.full_name}: field {number} must be a message")
-    return descriptor
+    return field.message_type
 
 
 def _prefer_generated(descriptor: Descriptor) -> Descriptor:

@@ -36,7 +36,7 @@ class Descriptors:
         return self.pool.FindServiceByName(full_name)
 
     def service_names(self) -> list[str]:
-        return [f"{file.package}.{service.name}" for file in self.files.file for service in file.service]
+        return [_qualified(file, service.name) for file in self.files.file for service in file.service]
 
     def subset(self, file_name: str) -> FileDescriptorSet:
         """The file and all that it imports, imports first."""
@@ -89,12 +89,16 @@ def _comments(file: FileDescriptorProto) -> Iterator[tuple[str, str]]:
 
 def _names(file: FileDescriptorProto) -> Iterator[tuple[tuple[int, ...], str]]:
     for index, message in enumerate(file.message_type):
-        yield from _message_names(message, (_MESSAGE_TYPE, index), f"{file.package}.{message.name}")
+        yield from _message_names(message, (_MESSAGE_TYPE, index), _qualified(file, message.name))
     for index, service in enumerate(file.service):
-        name = f"{file.package}.{service.name}"
+        name = _qualified(file, service.name)
         yield (_SERVICE, index), name
         for number, method in enumerate(service.method):
             yield (_SERVICE, index, _METHOD, number), f"{name}.{method.name}"
+
+
+def _qualified(file: FileDescriptorProto, name: str) -> str:
+    return f"{file.package}.{name}" if file.package else name
 
 
 def _message_names(message: DescriptorProto, path: tuple[int, ...], name: str) -> Iterator[tuple[tuple[int, ...], str]]:

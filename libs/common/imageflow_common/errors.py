@@ -169,25 +169,16 @@ class DataLoss(ImageFlowError):
     reason = "DATA_LOSS"
 
 
-def error_of(code: str) -> type[ImageFlowError]:
-    """The class of a gRPC status code's name; ImageFlowError itself for a fault of ours."""
-    return _BY_CODE.get(code, ImageFlowError)
+def error_of(code: str, reason: str = "") -> type[ImageFlowError]:
+    """The class with this reason and gRPC status code's name, or else the first of that code; ImageFlowError itself
+    for a fault of ours."""
+    exact = _BY_REASON.get(reason)
+    return exact if exact is not None and exact.code == code else _BY_CODE.get(code, ImageFlowError)
 
 
-_BY_CODE: dict[str, type[ImageFlowError]] = {
-    kind.code: kind
-    for kind in (
-        InvalidArgument,
-        NotFound,
-        AlreadyExists,
-        PermissionDenied,
-        FailedPrecondition,
-        WriteConflict,
-        Overloaded,
-        Unavailable,
-        DeadlineExceeded,
-        Cancelled,
-        Unimplemented,
-        DataLoss,
-    )
-}
+def _with_descendants(kind: type[ImageFlowError]) -> list[type[ImageFlowError]]:
+    return [kind, *(each for child in kind.__subclasses__() for each in _with_descendants(child))]
+
+
+_BY_CODE = {kind.code: kind for kind in reversed(ImageFlowError.__subclasses__())}
+_BY_REASON = {kind.reason: kind for kind in _with_descendants(ImageFlowError)}

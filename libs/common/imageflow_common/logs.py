@@ -5,10 +5,20 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from collections.abc import Mapping
+from contextvars import ContextVar
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any, Literal
 
 from opentelemetry import trace
+
+_call_fields: ContextVar[Mapping[str, object]] = ContextVar("call_fields", default=MappingProxyType({}))
+
+
+def log_with(**fields: object) -> None:
+    """Adds these fields to every event that is logged in the rest of this task, and in what it starts."""
+    _call_fields.set({**_call_fields.get(), **fields})
 
 
 class EventLog:
@@ -31,7 +41,9 @@ class EventLog:
 
     def _log(self, level: int, event: str, fields: dict[str, object], exc_info: BaseException | bool = False) -> None:
         if self._logger.isEnabledFor(level):
-            self._logger.log(level, event, extra={"fields": fields}, exc_info=exc_info or None)
+            self._logger.log(
+                level, event, extra={"fields": {**_call_fields.get(), **fields}}, exc_info=exc_info or None
+            )
 
 
 class JsonFormatter(logging.Formatter):

@@ -3,6 +3,7 @@ thread and blocks; knows nothing of servers."""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from time import perf_counter
 
@@ -14,7 +15,14 @@ from imageflow.v1 import image_pb2
 from imageflow.v1.component_pb2 import ComponentRequest, ComponentResponse, OutputOptions, StepTimings
 
 from .component import Component, Result
-from .errors import FailedPrecondition, InvalidArgument, InvalidImage, PermissionDenied
+from .errors import (
+    FailedPrecondition,
+    ImageFlowError,
+    InvalidArgument,
+    InvalidImage,
+    PermissionDenied,
+    Unimplemented,
+)
 from .formats import RAW, EncodedBytes
 from .images import ImageHeader, ImageLimits, decode, encode, probe
 from .pixels import DTYPES, IDENTITY, Affine, Pixels
@@ -53,14 +61,15 @@ class Processor:
 
     def megapixels(self, request: ComponentRequest) -> float:
         """The size of all inputs, from their headers; raises for what cannot be an image at all."""
+        self._check(request)
         return sum(self._input_megapixels(request, image) for image in request.inputs)
 
     def process(self, request: ComponentRequest) -> ComponentResponse:
         """Raises errors of the tree: InvalidArgument and its kin for the caller's faults."""
         start = perf_counter()
         clock, timings = _Clock(start), StepTimings()
+        self._check(request)
         parameters = self._parameters(request.parameters)
-        self._check_slots(request)
         images = [self._read(request, image, parameters, clock, timings) for image in request.inputs]
         with np.errstate(all="ignore"):
             result = self._component(*images, parameters=parameters)
@@ -74,13 +83,20 @@ class Processor:
         response.result.component_version = self._component.version
         return response
 
+    def discard_output(self, request: ComponentRequest) -> None:
+        """Removes the file that `process` may have written for this request, when nobody waits for it any more."""
+        name = request.output.shared_memory_name
+        if name:
+            with suppress(ImageFlowError):  # not the caller's to name, so nothing was written
+                self._authorised(request, name).remove(name)
+
     def _parameters(self, data: bytes) -> Message:
         try:
             return self._component.parameters(data)
         except DecodeError as exc:
             raise InvalidArgument("the parameters are not a message of this component") from exc
 
-    def _check_slots(self, request: ComponentRequest) -> None:
+    def _check(self, request: ComponentRequest) -> None:
         slots = self._component.slots
         needed = sum(not slot.optional for slot in slots)
         if not needed <= len(request.inputs) <= len(slots):
@@ -91,6 +107,8 @@ class Processor:
             raise FailedPrecondition(
                 f"this serves version {self._component.version}, not {version}", reason="VERSION_NOT_SERVED"
             )
+        if request.output.object_key:
+            raise Unimplemented("images are not written to the object store by components")
 
     def _read(
         self,
@@ -119,9 +137,10 @@ class Processor:
         match image.WhichOneof("location"):
             case "payload_range":
                 start, size = image.payload_range.offset_bytes, image.payload_range.size_bytes
-                if start + size > len(request.payload):
+                payload = memoryview(request.payload)
+                if start + size > len(payload):
                     raise InvalidArgument("the image lies outside the payload")
-                return memoryview(request.payload)[start : start + size]
+                return payload[start : start + size]
             case "shared_memory_name":
                 shared = self._authorised(request, image.shared_memory_name)
                 return shared.read(image.shared_memory_name, image.size_bytes)

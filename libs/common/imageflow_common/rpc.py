@@ -6,11 +6,11 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Any, Literal, TypeAlias, cast
+from typing import Any, Literal, TypeAlias, TypeVar, cast
 
 import grpc
 import uvloop
@@ -26,11 +26,12 @@ from .descriptors import Descriptors
 from .errors import DeadlineExceeded, ImageFlowError, InvalidArgument
 from .logs import EventLog
 from .settings import ServerSettings
-from .status import DETAILS_KEY, encode_details, retry_after_seconds, status_code
+from .status import DETAILS_KEY, encode_details, public_message, retry_after_seconds, status_code
 from .telemetry import context_from_metadata
 
 log = EventLog(__name__)
 
+T = TypeVar("T")
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 Method: TypeAlias = Callable[[Any, Context], Any]
 """`async (request, context) -> response`, or an async generator; the request of a client-streaming method is an
@@ -118,13 +119,18 @@ def _deserializer(message: type[Message]) -> Callable[[bytes], Message | DecodeE
 def _checked(request: Any) -> Any:
     if isinstance(request, DecodeError):
         raise InvalidArgument("the request is not such a message") from request
-    return request
+    return request if isinstance(request, Message) else _checked_stream(request)
+
+
+async def _checked_stream(requests: AsyncIterator[Any]) -> AsyncIterator[Message]:
+    async for request in requests:
+        yield _checked(request)
 
 
 def _unary_edge(name: str, behaviour: Method) -> Method:
     async def edge(request: Any, context: Context) -> Any:
         start = perf_counter()
-        token = otel_context.attach(context_from_metadata(context.invocation_metadata()))
+        _continue_trace(context)
         try:
             response = await behaviour(_checked(request), context)
         except BaseException as exc:
@@ -132,8 +138,6 @@ def _unary_edge(name: str, behaviour: Method) -> Method:
         else:
             log.debug("rpc.finished", method=name, code="OK", milliseconds=_since(start))
             return response
-        finally:
-            otel_context.detach(token)
 
     return edge
 
@@ -141,7 +145,7 @@ def _unary_edge(name: str, behaviour: Method) -> Method:
 def _stream_edge(name: str, behaviour: Method) -> Method:
     async def edge(request: Any, context: Context) -> AsyncIterator[Any]:
         start = perf_counter()
-        token = otel_context.attach(context_from_metadata(context.invocation_metadata()))
+        _continue_trace(context)
         try:
             async for response in behaviour(_checked(request), context):
                 yield response
@@ -150,10 +154,13 @@ def _stream_edge(name: str, behaviour: Method) -> Method:
             raise
         except BaseException as exc:
             await end_with(exc, context, name, start)
-        finally:
-            otel_context.detach(token)
 
     return edge
+
+
+def _continue_trace(context: Context) -> None:
+    """For the rest of the call: every call is a task of its own, whose context ends with it."""
+    otel_context.attach(context_from_metadata(context.invocation_metadata()))
 
 
 async def end_with(exc: BaseException, context: Context, name: str, start: float) -> None:
@@ -176,7 +183,7 @@ async def end_with(exc: BaseException, context: Context, name: str, start: float
     trailing: list[tuple[str, str | bytes]] = [(DETAILS_KEY, encode_details(error))]
     if (seconds := retry_after_seconds(error)) is not None:
         trailing.append(("retry-after", seconds))
-    await context.abort(status_code(error), error.message, tuple(trailing))
+    await context.abort(status_code(error), public_message(error), tuple(trailing))
 
 
 def _since(start: float) -> float:
@@ -230,10 +237,12 @@ async def start_server(
     health_pb2_grpc.add_HealthServicer_to_server(status, server)
     names = [*dict.fromkeys([*service_names, *described]), health.SERVICE_NAME, reflection.SERVICE_NAME]
     reflection.enable_server_reflection(names, server, pool=_with_health(descriptors))
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    address = f"{host}:{settings.port}"
     try:
-        port = server.add_insecure_port(f"{settings.host}:{settings.port}")
+        port = server.add_insecure_port(address)
     except RuntimeError as exc:
-        raise OSError(f"cannot listen on {settings.host}:{settings.port}: is the port taken?") from exc
+        raise OSError(f"cannot listen on {address}: is the port taken?") from exc
     await server.start()
     for name in ("", *service_names):
         await status.set(name, health_pb2.HealthCheckResponse.SERVING)
@@ -249,8 +258,8 @@ def _with_health(descriptors: Descriptors) -> Any:
     return descriptors.pool
 
 
-async def wait_for_signal() -> Literal["SIGINT", "SIGTERM"]:
-    """Waits for the first signal to end; a second one ends the process at once with status 130."""
+def wait_for_signal() -> asyncio.Future[Literal["SIGINT", "SIGTERM"]]:
+    """The first signal to end, from this call on; a second one ends the process at once with status 130."""
     loop = asyncio.get_running_loop()
     received: asyncio.Future[Literal["SIGINT", "SIGTERM"]] = loop.create_future()
 
@@ -261,10 +270,10 @@ async def wait_for_signal() -> Literal["SIGINT", "SIGTERM"]:
 
     for name in ("SIGINT", "SIGTERM"):
         loop.add_signal_handler(getattr(signal, name), on_signal, name)
-    return await received
+    return received
 
 
-def run(main: Callable[[], Awaitable[None]]) -> None:
+def run(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
     """Runs a server's main coroutine on uvloop."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(cast(Any, main()))
+        return runner.run(main())

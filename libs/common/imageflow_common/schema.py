@@ -1,7 +1,8 @@
 """What a component's parameters may be, read from its .proto: the one source of types, ranges and defaults.
 
-A parameters message is flat: booleans, 32 and 64 bit integers, floats, strings, and lists of these. Names are
-canonical in lowerCamelCase; snake_case and kebab-case are accepted.
+A parameters message is flat: booleans, 32 and 64 bit integers, doubles, strings, and lists of these. Names are
+canonical in lowerCamelCase; snake_case and kebab-case are accepted. What is given must survive the wire as it is:
+so no `float`, every single field `optional`, and no default for a list, which is nothing at all when it is empty.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ import difflib
 import json
 import math
 import re
+import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
@@ -33,7 +36,6 @@ _INTEGER_RANGES = {
 }
 _JSON_TYPES = {
     FieldDescriptor.TYPE_BOOL: "boolean",
-    FieldDescriptor.TYPE_FLOAT: "number",
     FieldDescriptor.TYPE_DOUBLE: "number",
     FieldDescriptor.TYPE_STRING: "string",
     **dict.fromkeys(_INTEGER_RANGES, "integer"),
@@ -78,6 +80,8 @@ class Parameter:
             schema["maxLength"] = self.max_length_bytes
         if self.repeated:
             schema = {"type": "array", "items": schema, "maxItems": self.max_items}
+            if self.required:
+                schema["minItems"] = 1
         if self.default is not None:
             schema["default"] = self.default
         if self.unit:
@@ -90,11 +94,13 @@ class Parameter:
         """The value in its canonical type. Raises ValueError that says what is expected."""
         if not self.repeated:
             return self._read_one(value)
-        items = value.split(",") if isinstance(value, Text) else value
+        items = (value.split(",") if value else []) if isinstance(value, Text) else value
         if not isinstance(items, list):
             raise ValueError(f"expected a list, got {_show(value)}")
         if len(items) > self.max_items:
             raise ValueError(f"at most {self.max_items} entries, got {len(items)}")
+        if self.required and not items:
+            raise ValueError("at least one entry")
         return [self._read_one(Text(item) if isinstance(value, Text) else item) for item in items]
 
     def _read_one(self, value: JsonValue) -> JsonValue:
@@ -109,7 +115,9 @@ class Parameter:
     def _read_string(self, value: JsonValue) -> str:
         if not isinstance(value, str):
             raise ValueError(f"expected text, got {_show(value)}")
-        if len(value.encode("utf-8", "surrogatepass")) > self.max_length_bytes:
+        if any("\ud800" <= character <= "\udfff" for character in value):
+            raise ValueError("expected text, got half of a surrogate pair")
+        if len(value.encode()) > self.max_length_bytes:
             raise ValueError(f"at most {self.max_length_bytes} bytes")
         if self.allowed_values and value not in self.allowed_values:
             near = difflib.get_close_matches(value, self.allowed_values, n=1)
@@ -121,14 +129,14 @@ class Parameter:
         number = _read_text_number(value) if isinstance(value, Text) else value
         if isinstance(number, bool) or not isinstance(number, (int, float)):
             raise ValueError(f"expected {'an integer' if self.type == 'integer' else 'a number'}, got {_show(value)}")
-        if not math.isfinite(number):
-            raise ValueError(f"expected a finite number, got {number}")
+        if abs(number) > sys.float_info.max or math.isnan(number):
+            raise ValueError(f"expected a finite number, got {_show(value)}")
         if self.type == "integer" and number != int(number):
             raise ValueError(f"expected an integer, got {_show(value)}")
         if self.minimum is not None and number < self.minimum:
-            raise ValueError(f"at least {_plain(self.minimum)}{self._unit()}, got {_plain(number)}")
+            raise ValueError(f"at least {_plain(self.minimum)}{self._unit()}, got {_show(value)}")
         if self.maximum is not None and number > self.maximum:
-            raise ValueError(f"at most {_plain(self.maximum)}{self._unit()}, got {_plain(number)}")
+            raise ValueError(f"at most {_plain(self.maximum)}{self._unit()}, got {_show(value)}")
         return int(number) if self.type == "integer" else float(number)
 
     def _unit(self) -> str:
@@ -165,7 +173,8 @@ class ParameterSchema:
         )
 
     def complete(self, given: Mapping[str, JsonValue]) -> tuple[dict[str, JsonValue], list[Violation]]:
-        """Every parameter by canonical name, defaults filled in; and every fault, its field the name given."""
+        """Every parameter by canonical name, defaults filled in; and every fault, its field the canonical name, or
+        the name as given where that is not known."""
         values, violations = self._read_all(given)
         known = {violation.field for violation in violations}
         for name, parameter in self.parameters.items():
@@ -209,14 +218,14 @@ class ParameterSchema:
 
     def _unknown(self, name: str) -> str:
         near = difflib.get_close_matches(name, self.parameters, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(self.parameters)}"
+        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(self.parameters) or 'none'}"
         return f"unknown parameter; {hint}"
 
 
 def read_schema(descriptor: Descriptor, *, comments: Mapping[str, str] | None = None) -> ParameterSchema:
     """Reads the parameters that a message declares. `comments` has each field's, by full name.
 
-    Raises ValueError for a field of a type that parameters cannot have, or a default that is not allowed.
+    Raises ValueError for a field that parameters cannot have, or a default that is not allowed.
     """
     parameters = [_read_parameter(field, (comments or {}).get(field.full_name, "")) for field in descriptor.fields]
     return ParameterSchema(descriptor, {p.name: p for p in parameters})
@@ -231,9 +240,17 @@ def camel_case(name: str) -> str:
 def _read_parameter(field: FieldDescriptor, comment: str) -> Parameter:
     json_type = _JSON_TYPES.get(field.type)
     if json_type is None:
-        raise ValueError(f"{field.full_name}: parameters are booleans, numbers, strings or lists of these")
+        raise ValueError(
+            f"{field.full_name}: parameters are bool, int32, int64, uint32, uint64, double, string, or lists of these"
+        )
+    if not field.is_repeated and not field.has_presence:
+        raise ValueError(f"{field.full_name}: must be `optional`: absent is not zero")
     options = _options(field)
-    low, high = _INTEGER_RANGES.get(field.type, (None, None))
+    if field.is_repeated and options.default_json:
+        raise ValueError(f"{field.full_name}: a list has no default")
+    low, high = _INTEGER_RANGES.get(field.type, (-math.inf, math.inf))
+    minimum = max(low, options.minimum) if options.HasField("minimum") else low
+    maximum = min(high, options.maximum) if options.HasField("maximum") else high
     parameter = Parameter(
         name=field.json_name,
         proto_name=field.name,
@@ -241,8 +258,8 @@ def _read_parameter(field: FieldDescriptor, comment: str) -> Parameter:
         repeated=field.is_repeated,
         description=comment,
         default=None,
-        minimum=options.minimum if options.HasField("minimum") else low,
-        maximum=options.maximum if options.HasField("maximum") else high,
+        minimum=minimum if math.isfinite(minimum) else None,
+        maximum=maximum if math.isfinite(maximum) else None,
         allowed_values=tuple(options.allowed_values),
         unit=options.unit,
         required=options.required,
@@ -278,10 +295,10 @@ def _read_boolean(value: JsonValue) -> bool:
 
 
 def _read_text_number(value: Text) -> float:
-    try:
-        return float(value)
-    except ValueError:
-        raise ValueError(f"expected a number, got {_show(value)}") from None
+    for read in (int, float):
+        with suppress(ValueError):
+            return read(value)
+    raise ValueError(f"expected a number, got {_show(value)}")
 
 
 def _plain(number: float) -> float:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import json
+import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import copy_context
 from dataclasses import dataclass
 from datetime import timedelta
@@ -30,7 +31,7 @@ from .component import Component, describe
 from .descriptors import own_descriptors
 from .errors import DeadlineExceeded, Overloaded, PermissionDenied
 from .images import ImageLimits
-from .logs import EventLog, configure_logs
+from .logs import EventLog, configure_logs, log_with
 from .process import Processor
 from .rpc import Context, run, service_handler, start_server, time_remaining, wait_for_signal
 from .settings import ComponentSettings, load_settings
@@ -94,10 +95,15 @@ class ComponentServer:
         meter = metrics.get_meter("imageflow")
         self._duration = duration_histogram(meter, "imageflow.processing.duration", "Time of one call of a component")
         self._total = meter.create_counter("imageflow.processing.total", description="Calls of a component")
-        self._utilization = meter.create_gauge(
-            "imageflow.resource.utilization", description="Share of a resource in use"
+        meter.create_observable_gauge(
+            "imageflow.resource.utilization", [self._slots_in_use], description="Share of a resource in use"
         )
         self._description = self._describe()
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that are waiting or computed, given up by their callers or not."""
+        return self._admission.requests
 
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
@@ -116,21 +122,30 @@ class ComponentServer:
         return response
 
     async def process(self, request: ComponentRequest, context: Context) -> ComponentResponse:
+        log_with(
+            component=self._component.name, execution_id=request.context.execution_id, step_id=request.context.step_id
+        )
         megapixels = self._processor.megapixels(request)
         self._admission.admit(megapixels)
-        self._record_slots()
         timeout = time_remaining(context, self._settings.timeout_seconds)
         start = perf_counter()
         loop = asyncio.get_running_loop()
         work = self._threads.submit(copy_context().run, self._work, request, start, start + timeout)
-        work.add_done_callback(lambda _: loop.call_soon_threadsafe(self._admission.release, megapixels))
+        work.add_done_callback(lambda _: self._release(loop, megapixels))
         try:
             async with asyncio.timeout(timeout):
                 response = await asyncio.wrap_future(work)
-        except TimeoutError as exc:
-            raise DeadlineExceeded(f"{self._component.name} took longer than {timeout:.3g} s") from exc
+        except BaseException as exc:
+            work.add_done_callback(lambda _: self._processor.discard_output(request))
+            if isinstance(exc, TimeoutError):
+                raise DeadlineExceeded(f"{self._component.name} took longer than {timeout:.3g} s") from exc
+            raise
         self._averages.add(response.result.timings.total_ms, megapixels)
         return response
+
+    def _release(self, loop: asyncio.AbstractEventLoop, megapixels: float) -> None:
+        with suppress(RuntimeError):  # the loop is closed: nobody is admitted any more
+            loop.call_soon_threadsafe(self._admission.release, megapixels)
 
     def _work(self, request: ComponentRequest, queued: float, expires: float) -> ComponentResponse:
         started = perf_counter()
@@ -157,9 +172,9 @@ class ComponentServer:
                 self._duration.record(perf_counter() - start, labels)
                 self._total.add(1, labels)
 
-    def _record_slots(self) -> None:
+    def _slots_in_use(self, options: metrics.CallbackOptions) -> Iterable[metrics.Observation]:
         share = self._admission.requests / self._admission.max_requests
-        self._utilization.set(share, {"component": self._component.name, "resource_type": "slots"})
+        return [metrics.Observation(share, {"component": self._component.name, "resource_type": "slots"})]
 
     def _sees(self, capability: Capability) -> bool:
         try:
@@ -188,8 +203,10 @@ class ComponentServer:
 
 async def serve_component(
     component: Component, settings: ComponentSettings, *, on_ready: Callable[[int], None] | None = None
-) -> None:
-    """Serves until SIGTERM or SIGINT, then ends in order. Tells the port it took by `on_ready`."""
+) -> int:
+    """Serves until SIGTERM or SIGINT, then ends in order. Tells the port it took by `on_ready`; answers how many
+    requests are computed still, because they outlived the grace period."""
+    end = wait_for_signal()
     shared = SharedDirectory(settings.shared_directory) if settings.shared_directory else None
     server = ComponentServer(component, settings, shared)
     describe_service = own_descriptors().service("imageflow.v1.ComponentService")
@@ -208,28 +225,35 @@ async def serve_component(
     if on_ready is not None:
         on_ready(running.port)
     try:
-        await wait_for_signal()
+        await end
     finally:
         await running.stop()
         server.close()
-        log.info("component.stopped", component=component.name)
+        log.info("component.stopped", component=component.name, abandoned=server.in_flight)
+    return server.in_flight
 
 
 def serve(component: Component, settings: ComponentSettings | None = None) -> None:
-    """The whole main program of a component's process."""
+    """The whole main program of a component's process. `--version` as its only argument prints that."""
+    if sys.argv[1:] == ["--version"]:
+        print(component.name, component.version)
+        return
     settings = settings or load_settings(ComponentSettings)
     keep_freed_memory()
     configure_logs(
         service=component.name, version=component.version, style=settings.log_format, level=settings.log_level
     )
     flush = configure_telemetry(service=component.name, version=component.version)
+    abandoned = 0
     try:
-        run(lambda: serve_component(component, settings))
+        abandoned = run(lambda: serve_component(component, settings))
     except OSError as exc:
         print(f"{component.name}: {exc}", file=sys.stderr)
         raise SystemExit(1) from exc
     finally:
         flush()
+    if abandoned:
+        os._exit(1)  # an ordinary end would wait for their threads
 
 
 def keep_freed_memory() -> None:

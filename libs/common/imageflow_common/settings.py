@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 PositiveInt = Annotated[int, Field(gt=0)]
@@ -69,4 +69,7 @@ def load_settings(kind: type[S]) -> S:
         for fault in exc.errors():
             name = prefix + "_".join(str(part) for part in fault["loc"]).upper()
             print(f"{name}: {fault['msg']} (got {fault['input']!r})", file=sys.stderr)
+        raise SystemExit(78) from exc
+    except SettingsError as exc:
+        print(exc, file=sys.stderr)
         raise SystemExit(78) from exc

@@ -82,9 +82,7 @@ def with_profile(image: Any, profile: bytes) -> Any:
         ("png", {"interlace": True}, 0),
     ],
 )
-def test_a_photograph_survives_its_format(
-    name: str, saver: str, options: dict[str, Any], tolerance: float
-) -> None:
+def test_a_photograph_survives_its_format(name: str, saver: str, options: dict[str, Any], tolerance: float) -> None:
     array = photograph(name)
     encoded = save(array_as_vips(array), saver, **options)
     pixels = decode(encoded)
@@ -287,9 +285,7 @@ def test_a_profile_that_cannot_be_applied_is_ignored(name: str) -> None:
 
 
 PIXELS = st.sampled_from(["uint8", "uint16", "float32"]).flatmap(
-    lambda dtype: hnp.arrays(
-        dtype, st.tuples(st.integers(1, 9), st.integers(1, 9), st.integers(1, 4)), elements=None
-    )
+    lambda dtype: hnp.arrays(dtype, st.tuples(st.integers(1, 9), st.integers(1, 9), st.integers(1, 4)), elements=None)
 )
 
 
@@ -343,9 +339,7 @@ def test_transparent_parts_are_white_in_a_jpeg() -> None:
 
 
 def test_nothing_but_the_picture_is_written() -> None:
-    for media_type, marks in itertools.product(
-        ("image/jpeg", "image/png", "image/webp"), (b"Exif", b"ICC", b"vips")
-    ):
+    for media_type, marks in itertools.product(("image/jpeg", "image/png", "image/webp"), (b"Exif", b"ICC", b"vips")):
         assert marks not in encode(Pixels(photograph()), media_type=media_type)
 
 

@@ -1,0 +1,217 @@
+"""One attempt at one step: how it is asked, and what its answer or error comes to."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import grpc
+import pytest
+from tests.orchestrator_scripted import JPEG, Bench, answer, bench, step
+
+from imageflow.v1.component_pb2 import ComponentRequest, ComponentResponse, DescribeRequest
+from imageflow_common.errors import (
+    AlreadyExists,
+    Cancelled,
+    DataLoss,
+    DeadlineExceeded,
+    FailedPrecondition,
+    ImageFlowError,
+    InvalidArgument,
+    InvalidImage,
+    InvalidParameters,
+    NotFound,
+    Overloaded,
+    PermissionDenied,
+    StorageFull,
+    Unavailable,
+    Unimplemented,
+    UnsupportedImage,
+    WriteConflict,
+)
+from imageflow_orchestrator.call import Answer, GrpcCaller, Wanted, is_retryable
+from imageflow_orchestrator.component_spec import Target
+from imageflow_orchestrator.effects import ResolvedInput, StartAttempt
+from imageflow_orchestrator.quantities import ResourceAmounts
+
+MISSING = FailedPrecondition("gone", reason="SHARED_MEMORY_MISSING")
+
+
+@pytest.fixture
+async def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Bench]:
+    monkeypatch.setattr("imageflow_orchestrator.images.INLINE_BELOW_BYTES", 1)
+    async with bench(tmp_path / "shared") as made:
+        yield made
+        assert made.files() == []
+
+
+async def attempt(at: Bench, *, timeout: float = 9.0) -> Answer:
+    (planned,) = at.plan(step("a", parameters={"filter_type": "median"})).steps
+    inputs = tuple(ResolvedInput(fed.slot, fed.position, None) for fed in planned.call.inputs)
+    image = at.transport.input_image(JPEG, "image/jpeg")
+    try:
+        answered = await at.step_caller.attempt(
+            StartAttempt(planned.step_id, 3, planned.call, inputs, False),
+            [image],
+            Wanted(),
+            namespace="ns",
+            execution_id="e",
+            timeout=timeout,
+        )
+    finally:
+        at.transport.release(image)
+    if answered.image is not None:
+        at.transport.release(answered.image)
+    return answered
+
+
+async def test_an_attempt_says_who_asks_and_proves_that_it_may_name_files(shared: Bench) -> None:
+    answered = await attempt(shared)
+
+    request = shared.caller.calls[0].request
+    context = request.context
+    assert (context.namespace, context.execution_id, context.step_id, context.attempt) == ("ns", "e", "a", 3)
+    assert context.component_version == "1.0.0"
+    assert (context.capability_name, context.capability) == (
+        shared.transport.capability.name,
+        shared.transport.capability.secret,
+    )
+    assert request.inputs[0].shared_memory_name
+    assert answered.transport == "shared-memory"
+
+
+async def test_an_inline_attempt_shows_no_capability(tmp_path: Path) -> None:
+    async with bench() as at:
+        await attempt(at)
+
+        context = at.caller.calls[0].request.context
+        assert (context.capability_name, context.capability) == ("", "")
+
+
+async def test_a_target_that_misses_shared_memory_is_asked_again_inline_in_the_time_that_is_left(
+    shared: Bench,
+) -> None:
+    shared.caller.script = {"a": [MISSING]}
+
+    answered = await attempt(shared)
+
+    first, second = shared.caller.calls
+    assert (first.request.payload, second.request.payload) == (b"", JPEG)
+    assert second.request.context.capability == ""
+    assert second.timeout < first.timeout
+    assert answered.transport == "inline"
+    assert not shared.catalog.shares_memory(shared.plan(step("a")).steps[0].call.target)
+
+
+async def test_missing_shared_memory_in_an_inline_call_is_an_error(tmp_path: Path) -> None:
+    async with bench() as at:
+        at.caller.script = {"a": [MISSING]}
+
+        with pytest.raises(FailedPrecondition):
+            await attempt(at)
+
+        assert len(at.caller.calls) == 1
+
+
+async def test_the_file_of_a_failed_attempt_is_removed(shared: Bench) -> None:
+    async def write_and_fail(request: ComponentRequest) -> ComponentResponse:
+        assert shared.caller.shared is not None
+        shared.caller.shared.write(request.output.shared_memory_name, b"half")
+        raise InvalidImage("x")
+
+    shared.caller.script = {"a": [write_and_fail]}
+
+    with pytest.raises(InvalidImage):
+        await attempt(shared)
+
+    assert shared.files() == []
+
+
+async def test_an_answer_elsewhere_than_asked_is_a_bad_one(shared: Bench) -> None:
+    async def elsewhere(request: ComponentRequest) -> ComponentResponse:
+        response = answer(request)
+        response.image.shared_memory_name = shared.transport.capability.name
+        return response
+
+    shared.caller.script = {"a": [elsewhere]}
+    shared.caller.shared = None
+
+    with pytest.raises(ImageFlowError) as caught:
+        await attempt(shared)
+
+    assert caught.value.reason == "BAD_ANSWER"
+
+
+@pytest.mark.parametrize(
+    ("error", "retryable"),
+    [
+        (Unavailable("x"), True),
+        (DeadlineExceeded("x"), True),
+        (WriteConflict("x"), True),
+        (Overloaded("x"), True),
+        (ImageFlowError("x"), True),
+        (StorageFull("x"), False),
+        (InvalidArgument("x"), False),
+        (InvalidImage("x"), False),
+        (UnsupportedImage("x"), False),
+        (InvalidParameters("x"), False),
+        (NotFound("x"), False),
+        (AlreadyExists("x"), False),
+        (PermissionDenied("x"), False),
+        (FailedPrecondition("x"), False),
+        (Unimplemented("x"), False),
+        (Cancelled("x"), False),
+        (DataLoss("x"), False),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_errors_that_cannot_pass_are_never_retried(error: ImageFlowError, retryable: bool) -> None:
+    """R50: the one table."""
+    assert is_retryable(error) is retryable
+
+
+def target(port: int) -> Target:
+    return Target("default", f"127.0.0.1:{port}", ResourceAmounts())
+
+
+@pytest.fixture
+async def caller() -> AsyncIterator[GrpcCaller]:
+    made = GrpcCaller(1024 * 1024)
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+async def babbler() -> AsyncIterator[int]:
+    """The port of a server that answers bytes that are no message."""
+
+    async def babble(request: bytes, context: object) -> bytes:
+        return b"\xff\xff\xff"
+
+    class Any(grpc.GenericRpcHandler):
+        def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[bytes, bytes]:
+            return grpc.unary_unary_rpc_method_handler(babble)
+
+    server = grpc.aio.server()
+    server.add_generic_rpc_handlers((Any(),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    yield port
+    await server.stop(0)
+
+
+async def test_bytes_that_are_no_answer_are_a_bad_one(caller: GrpcCaller, babbler: int) -> None:
+    for call in (
+        caller.process(target(babbler), "/x.Y/Process", ComponentRequest(), timeout=5),
+        caller.describe(target(babbler), DescribeRequest(), timeout=5),
+    ):
+        with pytest.raises(ImageFlowError) as caught:
+            await call
+        assert caught.value.reason == "BAD_ANSWER"
+
+
+async def test_a_component_that_cannot_be_reached_is_told_without_its_address(caller: GrpcCaller) -> None:
+    with pytest.raises(Unavailable) as caught:
+        await caller.process(target(1), "/x.Y/Process", ComponentRequest(), timeout=5)
+
+    assert caught.value.message == "the component cannot be reached"

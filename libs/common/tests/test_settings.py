@@ -1,0 +1,71 @@
+"""Settings: from the environment, all faults at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from imageflow_common.settings import ComponentSettings, ServerSettings, load_settings
+
+
+def test_nothing_set_is_every_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = load_settings(ComponentSettings)
+    assert (settings.port, settings.host, settings.log_format) == (9090, "127.0.0.1", "json")
+    assert settings.max_in_flight == 50
+    assert settings.timeout_seconds == 30.0
+    assert settings.max_running >= 1
+    assert settings.shared_directory is None
+
+
+def test_the_environment_sets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IMAGEFLOW_PORT", "0")
+    monkeypatch.setenv("IMAGEFLOW_SHARED_DIRECTORY", "/dev/shm/x")
+    settings = load_settings(ServerSettings)
+    assert (settings.port, settings.shared_directory) == (0, Path("/dev/shm/x"))
+
+
+def test_every_fault_is_told_at_once_and_the_status_is_78(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in {
+        "PORT": "99999",
+        "LOG_FORMAT": "xml",
+        "MAX_IN_FLIGHT": "0",
+        "TIMEOUT_SECONDS": "nan",
+        "MAX_RUNNING": "many",
+        "MAX_MEGAPIXELS_IN_FLIGHT": "inf",
+    }.items():
+        monkeypatch.setenv(f"IMAGEFLOW_{name}", value)
+    with pytest.raises(SystemExit) as raised:
+        load_settings(ComponentSettings)
+    assert raised.value.code == 78
+    lines = capsys.readouterr().err.splitlines()
+    assert sorted(line.partition(":")[0] for line in lines) == [
+        "IMAGEFLOW_LOG_FORMAT",
+        "IMAGEFLOW_MAX_IN_FLIGHT",
+        "IMAGEFLOW_MAX_MEGAPIXELS_IN_FLIGHT",
+        "IMAGEFLOW_MAX_RUNNING",
+        "IMAGEFLOW_PORT",
+        "IMAGEFLOW_TIMEOUT_SECONDS",
+    ]
+    assert all("(got " in line for line in lines)
+
+
+def test_a_value_that_is_not_json_where_it_must_be_is_a_fault_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Listed(ServerSettings):
+        addresses: list[str] = []  # noqa: RUF012
+
+    monkeypatch.setenv("IMAGEFLOW_ADDRESSES", "[")
+    with pytest.raises(SystemExit) as raised:
+        load_settings(Listed)
+    assert raised.value.code == 78
+    assert "addresses" in capsys.readouterr().err
+
+
+def test_settings_do_not_change() -> None:
+    settings = ServerSettings()
+    with pytest.raises(ValueError, match="frozen"):
+        settings.port = 1
