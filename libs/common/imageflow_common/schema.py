@@ -306,5 +306,8 @@ def _plain(number: float) -> float:
 
 
 def _show(value: JsonValue) -> str:
+    """The value as a caller would have written it: JSON's numbers arrive as floats."""
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        value = int(value)
     text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= 60 else f"{text[:57]}…"
