@@ -86,7 +86,7 @@ async def build(settings: OrchestratorSettings) -> AsyncIterator[Orchestrator]:
         catalog=catalog,
         caller=StepCaller(caller, catalog, transport),
         transport=transport,
-        admission=Admission(max_running=settings.max_running, max_waiting=settings.max_waiting),
+        admission=Admission(max_running=settings.max_running_executions, max_waiting=settings.max_waiting_executions),
         instruments=Instruments(),
         max_image_bytes=settings.max_image_bytes,
         process_records=settings.process_records,
