@@ -37,6 +37,7 @@ class UpOptions:
     replicas: Mapping[str, int] = field(default_factory=dict)
     log_level: ServiceLogLevel = "INFO"
     log_format: LogFormat = "text"
+    shared_memory: bool = True
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -146,10 +147,11 @@ def _orchestrator(options: UpOptions, address: Address, places: Places) -> Progr
 
 
 def _environment(options: UpOptions, address: Address, places: Places) -> dict[str, str]:
+    shared = {"IMAGEFLOW_SHARED_DIRECTORY": str(places.shared)} if options.shared_memory else {}
     return {
+        **shared,
         "IMAGEFLOW_HOST": address[0],
         "IMAGEFLOW_PORT": str(address[1]),
-        "IMAGEFLOW_SHARED_DIRECTORY": str(places.shared),
         "IMAGEFLOW_LOG_FORMAT": options.log_format,
         "IMAGEFLOW_LOG_LEVEL": options.log_level,
         # A registry's `python` is this one, also where no virtual environment is active.

@@ -44,6 +44,11 @@ def test_a_service_is_told_where_to_listen_and_what_to_share(tmp_path: Path) -> 
     assert (told["IMAGEFLOW_LOG_FORMAT"], told["IMAGEFLOW_LOG_LEVEL"]) == ("json", "DEBUG")
 
 
+def test_without_shared_memory_nobody_is_told_of_a_folder(tmp_path: Path) -> None:
+    topology = plan(tmp_path, UpOptions(shared_memory=False))
+    assert not any("IMAGEFLOW_SHARED_DIRECTORY" in program.environment for program in topology.programs)
+
+
 def test_the_orchestrator_is_told_its_store_and_its_registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("IMAGEFLOW_STORE_URL", raising=False)
     told = plan(tmp_path).orchestrator.environment

@@ -3,6 +3,7 @@ imports onnxruntime, and only when the first session is opened."""
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import OrderedDict
 from concurrent.futures import Future
@@ -61,8 +62,7 @@ class OnnxSession:
 
     def __init__(self, file: Path) -> None:
         """Raises ModelInvalid when ONNX Runtime cannot load the file."""
-        import onnxruntime
-
+        onnxruntime = _quiet_onnxruntime()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
@@ -87,6 +87,15 @@ class OnnxSession:
             raise ImageFlowError("the model failed on this image", reason="INFERENCE_FAILED") from exc
         array: Array = output
         return array
+
+
+def _quiet_onnxruntime() -> Any:
+    """ONNX Runtime, which must not report to its makers: unless told so before it is imported, it sends usage events
+    to them, and leaves files in the home and temporary folders."""
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    import onnxruntime
+
+    return onnxruntime
 
 
 class OnnxBackend:

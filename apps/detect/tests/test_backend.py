@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import gc
+import os
+import subprocess
+import sys
 import threading
 import weakref
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +29,19 @@ def test_inference_answers_what_the_model_answers(tmp_path: Path) -> None:
     np.testing.assert_array_equal(backend.infer(ModelRepository(tmp_path).resolve("toy"), BLANK), output)
     backend.close()
     assert backend.loaded() == ()
+
+
+def test_loading_a_model_tells_nobody_and_leaves_no_file(tmp_path: Path) -> None:
+    """In a process of its own, since only its first import of ONNX Runtime decides."""
+    model = Path(__file__).resolve().parents[3] / "models" / "coins" / "1" / "model.onnx"
+    source = (
+        f"from pathlib import Path; from imageflow_detect.backend import OnnxSession; OnnxSession(Path({str(model)!r}))"
+    )
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("ORT_")}
+    subprocess.run(
+        [sys.executable, "-c", source], env={**environment, "HOME": str(tmp_path), "TMPDIR": str(tmp_path)}, check=True
+    )
+    assert list(tmp_path.rglob("*")) == []
 
 
 def test_sixteen_first_calls_open_one_session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ from urllib.parse import unquote, urlsplit
 
 import grpc
 
+from imageflow_common.allocator import keep_freed_memory
 from imageflow_common.descriptors import own_descriptors
 from imageflow_common.errors import ImageFlowError
 from imageflow_common.events import LocalEvents
@@ -100,9 +101,9 @@ async def build(settings: OrchestratorSettings) -> AsyncIterator[Orchestrator]:
         caller=StepCaller(caller, catalog, transport),
         transport=transport,
         admission=Admission(
-            max_running=settings.max_running,
-            max_waiting=settings.max_waiting,
-            max_running_per_namespace=settings.max_running_per_namespace,
+            max_running=settings.max_running_executions,
+            max_waiting=settings.max_waiting_executions,
+            max_running_per_namespace=settings.max_running_executions_per_namespace,
         ),
         instruments=Instruments(),
         max_image_bytes=settings.max_image_bytes,
@@ -116,7 +117,7 @@ async def build(settings: OrchestratorSettings) -> AsyncIterator[Orchestrator]:
         store=store,
         records=records,
         events=events,
-        max_pending=settings.max_pending,
+        max_pending=settings.max_pending_executions,
         retention=retention,
     )
     janitor = Janitor(store, records, retention=retention, period=timedelta(seconds=settings.janitor_period_seconds))
@@ -210,6 +211,7 @@ def _log_refused(error: Exception) -> None:
 def main() -> None:
     """The orchestrator's main program."""
     settings = load_settings(OrchestratorSettings)
+    keep_freed_memory()
     configure_logs(service=SERVICE, version=VERSION, style=settings.log_format, level=settings.log_level)
     flush = configure_telemetry(service=SERVICE, version=VERSION)
     try:

@@ -19,13 +19,13 @@ class OrchestratorSettings(ServerSettings):
     """The component registry; unset: resize, detect and filter under their service names."""
     process_records: Literal["none", "failed", "all"] = "failed"
     """Which executions of `:process` leave a record."""
-    max_running: PositiveInt = 10
+    max_running_executions: PositiveInt = 10
     """Executions that run at once."""
-    max_running_per_namespace: PositiveInt = 5
+    max_running_executions_per_namespace: PositiveInt = 5
     """Executions of one namespace that run at once."""
-    max_waiting: PositiveInt = 100
+    max_waiting_executions: PositiveInt = 100
     """Synchronous executions that wait for their turn, past which more are refused."""
-    max_pending: PositiveInt = 10_000
+    max_pending_executions: PositiveInt = 10_000
     """Asynchronous executions that have not ended, past which more are refused."""
     retention_hours: PositiveSeconds = 24.0 * 30
     """How long an ended execution's record and artifacts are kept."""

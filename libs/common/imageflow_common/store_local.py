@@ -221,7 +221,7 @@ class LocalStore:
         except OSError as exc:
             if exc.errno not in _ABSENT:
                 raise
-            raise ObjectNotFound("no such object") from exc
+            raise ObjectNotFound(f"there is no object {handle.key[:200]!r}") from exc
         return _info(handle.key, status, meta)
 
     def _delete(self, key: ObjectKey, if_generation: str | None) -> None:

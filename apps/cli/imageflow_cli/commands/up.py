@@ -46,6 +46,12 @@ class _Replicas(click.ParamType[tuple[str, int]]):
     help="Further components (YAML), each with a `command` to start it by or an `address` where it runs.",
 )
 @click.option("--models", type=click.Path(path_type=Path, file_okay=False), help="The model repository for detect.")
+@click.option(
+    "--shared-memory/--no-shared-memory",
+    default=True,
+    show_default=True,
+    help="Whether large images travel between services in shared memory, or all in their messages.",
+)
 @click.option("--log-level", type=click.Choice(_LEVELS, case_sensitive=False), default="INFO", show_default=True)
 @click.option("--log-format", type=click.Choice(("text", "json")), default="text", show_default=True)
 @json_option
@@ -55,6 +61,7 @@ def up(
     replicas: tuple[tuple[str, int], ...],
     registry: Path | None,
     models: Path | None,
+    shared_memory: bool,
     log_level: str,
     log_format: str,
     out: Output,
@@ -79,6 +86,7 @@ def up(
         replicas=dict(replicas),
         log_level=_level(log_level),
         log_format="json" if log_format == "json" else "text",
+        shared_memory=shared_memory,
     )
 
     async def on_ready(state: UpState, seconds: float) -> None:

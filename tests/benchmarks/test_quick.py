@@ -1,0 +1,25 @@
+"""The benchmark, from end to end, with a few requests; how long they take is not tested."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+TREE = Path(__file__).resolve().parents[2]
+
+
+def test_a_quick_run_reports_every_pipeline_every_way_without_errors(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "benchmarks.pipelines", "--quick", "--output", str(tmp_path)]
+    ended = subprocess.run(command, cwd=TREE, capture_output=True, text=True, timeout=100, check=False)
+    assert ended.returncode == 0, ended.stderr
+    results = json.loads((tmp_path / "pipelines.json").read_text())
+    found = {(each["workload"], each["variant"]): each for each in results["measured"]}
+    assert set(found) == {(p, v) for p in ("P1", "P2", "P3") for v in ("functions", "shared", "inline")}
+    assert results["errors"] == 0
+    assert found["P3", "shared"]["detections"] > 0
+    assert all(set(each["loads"]) >= {"1", "8", "32"} for key, each in found.items() if key[1] != "functions")
+    assert results["environment"]["telemetry"] is False
+    assert "| P3 resize → detect → filter |" in (tmp_path / "pipelines.md").read_text()
+    assert (tmp_path / "pipelines.png").read_bytes().startswith(b"\x89PNG")

@@ -1,0 +1,88 @@
+"""One product for all: the real services behind a real Envoy, as `imageflow up` starts them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from . import pictures
+from .callers import Callers, connect
+from .collector import collecting
+from .error_table import Row, read_table
+from .product import Footprint, Product
+from .workshop import Workshop, installed, register, running_elsewhere, settings, write_component
+
+
+@pytest.fixture(scope="session")
+def product(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
+    """As it comes, with two of `resize`. When the tests are done it ends in order and leaves nothing."""
+    yield from run(Product(tmp_path_factory.mktemp("product"), "--replicas", "resize=2"))
+
+
+@pytest.fixture(scope="session")
+def callers(product: Product) -> Iterator[Callers]:
+    yield from connect(product.url, f"127.0.0.1:{product.port}")
+
+
+@pytest.fixture(scope="session")
+def workshop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workshop]:
+    """A product with a user's component, his collector, and room for few executions."""
+    before, folder = installed(), tmp_path_factory.mktemp("acme")
+    registry = write_component(folder)
+    with collecting() as collector, running_elsewhere(folder) as port:
+        register(registry, "wash", f"127.0.0.1:{port}")
+        product = Product(
+            tmp_path_factory.mktemp("workshop"), "--registry", str(registry), environment=settings(collector)
+        )
+        for running in run(product):
+            for callers in connect(running.url, f"127.0.0.1:{running.port}"):
+                yield Workshop(running, callers, collector, folder, before)
+
+
+@pytest.fixture(scope="session")
+def examples() -> Path:
+    return Path(__file__).resolve().parents[2] / "examples"
+
+
+def run(product: Product) -> Iterator[Product]:
+    try:
+        product.wait_ready()
+        yield product
+        assert product.end() == 0, product.err
+        assert "Traceback" not in product.err
+        assert product.left_behind() == []
+    finally:
+        product.kill()
+
+
+@pytest.fixture
+def row(request: pytest.FixtureRequest) -> Row:
+    """What docs/errors.md has for this test."""
+    rows = read_table()
+    name = request.function.__name__
+    assert name in rows, f"docs/errors.md has no row for {name}"
+    return rows[name]
+
+
+@pytest.fixture(scope="session")
+def footprints_before(product: Product, callers: Callers) -> dict[str, Footprint]:
+    """What each process holds before the first bad input, when each has done all kinds of work once."""
+    for component, assignments in (("resize", []), ("filter", []), ("detect", ["modelName=coins"])):
+        for _ in range(4):
+            assert callers.process_http(pictures.photo(1920, 1080), component=component, set=assignments).is_success
+    return product.footprints()
+
+
+@pytest.fixture(scope="session")
+def shared_before(product: Product, footprints_before: object) -> int:
+    return len(product.shared_names())
+
+
+@pytest.fixture
+def then_it_still_serves(callers: Callers, footprints_before: object, shared_before: object) -> Iterator[None]:
+    """After what was refused, the next good request succeeds."""
+    yield
+    response = callers.process_http(pictures.photo(), "image/jpeg")
+    assert response.status_code == 200, response.text
