@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import grpc
 import grpc.aio
 
-from imageflow_common.errors import DeadlineExceeded, ImageFlowError
+from imageflow_common.errors import DeadlineExceeded, ImageFlowError, Unavailable
 from imageflow_common.status import DETAILS_KEY, from_rpc_error
 
 from .exits import ServerUnreachable, UsageFault
@@ -102,6 +102,8 @@ def _our_error(error: grpc.aio.AioRpcError) -> ImageFlowError:
     ours = any(key == DETAILS_KEY for key, _ in error.trailing_metadata() or ())
     if error.code() is grpc.StatusCode.UNAVAILABLE and not ours:
         return ServerUnreachable(f"no server answers: {error.details()}")
+    if error.code() is grpc.StatusCode.INTERNAL and not ours:  # a stream that was reset
+        return Unavailable(f"the connection broke: {error.details()}", reason="CONNECTION_BROKEN")
     return from_rpc_error(error)
 
 

@@ -30,16 +30,16 @@ def watch_to_end(url: str, execution_id: str, out: Output, *, after_event: int =
     from .exits import Exit
     from .reports import show_execution
 
-    async def question(client: Client) -> Execution:
+    async def question(client: Client) -> ExecutionEvent:
         with view(out) as shown:
             async for event in client.watch_execution(execution_id, after_event=after_event):
                 shown.show(event)
-        return event.execution
+        return event
 
-    execution = ask(url, question)
-    if not out.as_json:
-        show_execution(out, execution)
-    if state_name(execution.status) != "COMPLETED":
+    last = ask(url, question)
+    if last.HasField("execution"):
+        show_execution(out, last.execution)
+    if state_name(last.status) != "COMPLETED":
         sys.exit(Exit.FAILED)
 
 
