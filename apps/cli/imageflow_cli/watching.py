@@ -107,14 +107,14 @@ class LiveTable:
             self._steps[event.step_id] = (state_name(event.status), event.message)
         else:
             self._title = f"{event.execution_id}: {state_name(event.status)} {event.message}".rstrip()
-        self._live.update(self._table())
+        self._live.update(self.table())
 
     def _take(self, execution: Execution) -> None:
         for step_id, outcome in execution.results.items():
             if outcome.status:
                 self._steps[step_id] = (state_name(outcome.status), outcome.message)
 
-    def _table(self) -> Table:
+    def table(self) -> Table:
         from rich import box
         from rich.table import Table
         from rich.text import Text
