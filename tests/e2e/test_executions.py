@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-import grpc
 import httpx
 import pytest
+import yaml
 
 from imageflow.v1.execution_service_pb2 import WatchExecutionRequest
 
 from . import pictures
-from .callers import http_refusal
+from .callers import grpc_refusal, http_refusal
 from .product import eventually
 
 if TYPE_CHECKING:
     from .callers import Callers
+    from .product import Product
 
 SMALL = {
     "pipelineId": "small",
@@ -156,11 +159,22 @@ def test_nobody_watches_what_is_not_there(callers: Callers) -> None:
     assert (refusal.http_status, refusal.reason) == (404, "EXECUTION_NOT_FOUND")
 
 
-def test_a_watcher_who_goes_away_frees_the_call(callers: Callers, waiting: str) -> None:
-    """More of them than the gateway lets through at once, one after the other."""
-    for _ in range(50):
-        with callers.http.stream("GET", f"/v1/executions/{waiting}:watch") as response:
-            assert next(events(response))["executionId"] == waiting
+def calls_in_flight(product: Product) -> int:
+    """At the orchestrator, as the gateway counts them."""
+    listeners = yaml.safe_load((product.data / "run" / "gateway.yaml").read_text())["static_resources"]["listeners"]
+    port = next(each["address"]["socket_address"]["port_value"] for each in listeners if each["name"] == "status")
+    figures = httpx.get(f"http://127.0.0.1:{port}/stats/prometheus").text
+    name = r"envoy_cluster_upstream_rq_active{[^}]*orchestrator[^}]*} (\d+)"
+    return sum(int(count) for count in re.findall(name, figures))
+
+
+def test_watchers_who_go_away_free_their_calls(callers: Callers, product: Product, waiting: str) -> None:
+    with ExitStack() as stack:
+        path = f"/v1/executions/{waiting}:watch"
+        watches = [events(stack.enter_context(callers.http.stream("GET", path))) for _ in range(20)]
+        assert {next(told)["executionId"] for told in watches} == {waiting}
+        assert calls_in_flight(product) >= 20
+    eventually(lambda: calls_in_flight(product) == 0)
     assert get(callers, waiting)["status"] == "RUNNING"
 
 
@@ -305,6 +319,8 @@ def test_the_plan_has_the_estimates_of_what_has_run(callers: Callers, photo: str
     assert all(int(step["estimatedMemoryBytes"]) > 0 for step in plan["steps"])
 
 
-def test_grpc_names_the_reason_too(callers: Callers) -> None:
-    with pytest.raises(grpc.RpcError):
-        callers.rpc("ExecutionService/WatchExecution", WatchExecutionRequest(execution_id="none"))
+def test_over_grpc_what_is_not_there_is_not_found_too(callers: Callers) -> None:
+    refusal = grpc_refusal(
+        lambda: callers.rpc("ExecutionService/WatchExecution", WatchExecutionRequest(execution_id="none"))
+    )
+    assert (refusal.code, refusal.reason) == ("NOT_FOUND", "EXECUTION_NOT_FOUND")
