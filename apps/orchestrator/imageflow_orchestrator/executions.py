@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager, suppress
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, timedelta
 from time import perf_counter
@@ -40,7 +41,7 @@ from .performance import Performance
 from .plan import Plan
 from .planned import ASYNCHRONOUS, SYNCHRONOUS
 from .planner import Planner
-from .records import HeldRecord, Records, has_ended, now
+from .records import HeldRecord, Records, belongs_to, has_ended, now
 from .run import Run
 
 log = EventLog(__name__)
@@ -50,6 +51,8 @@ _POLL_SECONDS = 0.2
 _DEADLINE_MARGIN = timedelta(seconds=10)
 """What storing an outcome may take after the deadline of a run."""
 _OVERLOADED_FOR = timedelta(seconds=5)
+_ACCEPTING_TAKES_AT_MOST = timedelta(minutes=1)
+"""How old a marker is before it is removed because it has no record: until then its record may be on its way."""
 
 
 @dataclass(slots=True, eq=False)
@@ -104,6 +107,7 @@ class Executions:
         self._max_pending = max_pending
         self._retention = retention
         self._live: dict[tuple[str, str], Live] = {}
+        self._claiming: Counter[tuple[str, str]] = Counter()
         self._stopping = False
         self._holds_queue = False
 
@@ -144,14 +148,15 @@ class Executions:
         """
         if len(self._live) >= self._max_pending or self._stopping:
             raise Overloaded(f"{len(self._live)} executions are pending", retry_after=_OVERLOADED_FOR)
-        held = await self._claim(record)
-        if held is None:
-            return await self._known(record)
-        answer = Execution()
-        answer.CopyFrom(record.execution)
-        if self._holds_queue:
-            self._begin(held)
-        return answer
+        with self._claimed(record.execution):
+            held = await self._claim(record)
+            if held is None:
+                return await self._known(record)
+            answer = Execution()
+            answer.CopyFrom(record.execution)
+            if self._holds_queue:
+                self._begin(held)
+            return answer
 
     async def cancel(self, namespace: str, execution_id: str, message: str) -> Execution:
         """Asks for an execution's end, and waits for it. Raises NotFound; FailedPrecondition when it has ended."""
@@ -172,7 +177,7 @@ class Executions:
         what was not sent. A record that cannot be read is reported and left for a person to look at."""
         resumed = 0
         async for entry in self._records.pending():
-            if self.live(entry.namespace, entry.execution_id) is not None:
+            if self._is_at_work(entry):
                 continue
             try:
                 resumed += await self._recover(entry)
@@ -221,7 +226,8 @@ class Executions:
         finally:
             await live.checkpoint.abandon()
             live.ended.set()
-            self._live.pop(key, None)
+            if self._live.get(key) is live:
+                del self._live[key]
 
     async def _perform_in_turn(self, live: Live) -> None:
         begun = perf_counter()
@@ -383,6 +389,22 @@ class Executions:
             live.ended.set()
             self._live.pop((live.execution.namespace, live.execution.execution_id), None)
 
+    @contextmanager
+    def _claimed(self, execution: Execution) -> Iterator[None]:
+        """While this holds, an execution that is about to be live is not taken up as one that was left."""
+        key = (execution.namespace, execution.execution_id)
+        self._claiming[key] += 1
+        try:
+            yield
+        finally:
+            self._claiming[key] -= 1
+            if not self._claiming[key]:
+                del self._claiming[key]
+
+    def _is_at_work(self, entry: IndexedExecution) -> bool:
+        key = (entry.namespace, entry.execution_id)
+        return key in self._live or key in self._claiming
+
     def _enlist(self, held: HeldRecord) -> Live:
         execution = held.record.execution
         live = Live(
@@ -395,18 +417,29 @@ class Executions:
         """1 if the execution goes on, else 0."""
         try:
             held = await self._records.hold(entry.namespace, entry.execution_id)
-        except (NotFound, DataLoss) as exc:
+        except NotFound as exc:
+            if now() - entry.created > _ACCEPTING_TAKES_AT_MOST:
+                log.warning("marker.removed", execution_id=entry.execution_id, error_type=exc.reason)
+                await self._records.forget_marker(entry)
+            return 0
+        except DataLoss as exc:
             log.error("record.set_aside", execution_id=entry.execution_id, error_type=exc.reason)
             await self._records.forget_marker(entry)
             return 0
         record = held.record
-        record.execution.last_event_number = max(record.execution.last_event_number, record.reserved_event_number)
-        if has_ended(record.execution):
+        if not belongs_to(entry, record.execution):
+            await self._records.forget_marker(entry)
+            return 0
+        if self._is_at_work(entry):
+            return 0
+        if has_ended(record.execution):  # under the numbers that its last news had before, if they had been sent
             await self._tell(News(self._events, record.execution), record.execution)
-        elif record.kind in (ExecutionRecord.ASYNCHRONOUS, ExecutionRecord.BATCH):
+            return 0
+        record.execution.last_event_number = max(record.execution.last_event_number, record.reserved_event_number)
+        if record.kind in (ExecutionRecord.ASYNCHRONOUS, ExecutionRecord.BATCH):
             self._begin(held)
             return 1
-        elif _deadline_passed(record):
+        if _deadline_passed(record):
             live = self._enlist(held)
             await self._close(
                 live, Unavailable("the orchestrator ended before the execution did", reason="INTERRUPTED")

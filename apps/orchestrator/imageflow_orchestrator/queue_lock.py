@@ -7,6 +7,7 @@ import fcntl
 import os
 from pathlib import Path
 
+from imageflow_common.errors import ImageFlowError
 from imageflow_common.logs import EventLog
 
 from .executions import Executions
@@ -26,7 +27,10 @@ async def hold_queue(executions: Executions, lock_file: Path) -> None:
         log.info("queue.held")
         executions.hold_queue()
         while True:
-            await executions.recover()
+            try:
+                await executions.recover()
+            except ImageFlowError as exc:
+                log.warning("queue.not_read", error_type=exc.reason)
             await asyncio.sleep(_TRY_AGAIN_SECONDS)
     finally:
         os.close(fd)

@@ -151,6 +151,13 @@ def has_ended(execution: Execution) -> bool:
     return execution.status in _ENDED
 
 
+def belongs_to(marker: IndexedExecution, execution: Execution) -> bool:
+    """Whether a marker is the execution's own: one that lost its id to another has another time."""
+    return pending_key(marker.namespace, marker.created, marker.execution_id) == pending_key(
+        execution.namespace, _created(execution), execution.execution_id
+    )
+
+
 def _entry_of(execution: Execution) -> ObjectKey:
     return index_key(execution.namespace, _created(execution), execution.execution_id)
 
