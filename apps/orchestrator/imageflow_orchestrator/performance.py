@@ -27,7 +27,6 @@ from .kept import KeptImages
 from .news import News
 from .plan import Plan
 from .recorded import KeptImage, TakenOver, record_step, take_over
-from .records import now
 from .run import OutputFormat, Run, RunResult
 
 log = EventLog(__name__)
@@ -94,10 +93,10 @@ class Performance:
                 load=self._load,
                 slot=slot,
             )
-            self.engine.finish(
+            await self._store_rest(kept, result, output, image)
+            self.engine.finish(  # only now: the record is written meanwhile, and an outcome in it is not gone back on
                 self.execution, self.plan, result, self._requested(), with_metadata=True, kept=result.taken
             )
-            await self._store_rest(kept, result, output, image)
         finally:
             await kept.close()
 
@@ -107,8 +106,6 @@ class Performance:
         if result.final is not None:
             await self._store_output(result, output, image)
         self.execution.timings.store_ms += since(begun)
-        self.execution.execution_time_ms += since(begun)
-        self.execution.end_time.FromDatetime(now())
 
     def _requested(self) -> Requested:
         request = self.record.request
