@@ -92,6 +92,7 @@ class Matrix:
         async with self._stage.live(point=named, count=self._random.randint(1, _HIGHEST_COUNT)) as life:
             feeders = [asyncio.create_task(self._feed(life)) for _ in range(_FEEDERS)]
             if not named:
+                await eventually(lambda: len(self._stage.entries()) > before)
                 await asyncio.sleep(self._random.uniform(0, _LATEST_KILL_SECONDS))  # the kill's moment is the point
                 life.process.send(signal.SIGKILL)
             assert await life.process.ended() == -signal.SIGKILL

@@ -26,7 +26,9 @@ from imageflow.v1.execution_service_pb2 import (
     GetExecutionRequest,
     ListExecutionsRequest,
     ListExecutionsResponse,
+    RerunExecutionRequest,
 )
+from imageflow.v1.pipeline_pb2 import ExecutePipelineRequest
 from imageflow.v1.stored_image_pb2 import StoredImage, UploadImageRequest
 from imageflow_common.store_local import LocalStore
 
@@ -151,6 +153,14 @@ class Life:
             found += page.executions
             if not (token := page.next_page_token):
                 return found
+
+    async def execute(self, body: Mapping[str, Any]) -> Execution:
+        data = HttpBody(content_type="application/json", data=json.dumps(body).encode())
+        return await self._call("PipelineService/ExecutePipeline", ExecutePipelineRequest(body=data), Execution)
+
+    async def rerun(self, execution_id: str, **fields: str) -> Execution:
+        request = RerunExecutionRequest(execution_id=execution_id, **fields)
+        return await self._call("ExecutionService/RerunExecution", request, Execution)
 
     async def upload(self, key: str, data: bytes) -> None:
         async def parts() -> AsyncIterator[UploadImageRequest]:
