@@ -33,7 +33,7 @@ format: setup ## Format the code
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
-.PHONY: test demo up bench
+.PHONY: test demo up bench docs
 test: setup ## Run every test; skips say why
 	$(BIN)/pytest
 
@@ -42,6 +42,9 @@ demo: setup ## Run resize → detect → filter on a real photograph; pictures g
 
 up: setup ## Start every service and the gateway on :8080
 	$(BIN)/imageflow up
+
+docs: setup ## Write the generated parts of the documentation
+	$(BIN)/python tools/docs.py
 
 bench: setup ## Measure pipelines beside the bare functions; results go to benchmarks/results/
 	$(BIN)/python -m benchmarks.pipelines

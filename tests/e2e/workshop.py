@@ -44,8 +44,8 @@ def settings(collector: Collector) -> dict[str, str]:
         "OTEL_EXPORTER_OTLP_ENDPOINT": collector.endpoint,
         "OTEL_BSP_SCHEDULE_DELAY": "100",
         "OTEL_METRIC_EXPORT_INTERVAL": "500",
-        "IMAGEFLOW_MAX_RUNNING": str(MAX_RUNNING),
-        "IMAGEFLOW_MAX_WAITING": str(MAX_WAITING),
+        "IMAGEFLOW_MAX_RUNNING_EXECUTIONS": str(MAX_RUNNING),
+        "IMAGEFLOW_MAX_WAITING_EXECUTIONS": str(MAX_WAITING),
     }
 
 

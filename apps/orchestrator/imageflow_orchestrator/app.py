@@ -15,6 +15,7 @@ from urllib.parse import unquote, urlsplit
 
 import grpc
 
+from imageflow_common.allocator import keep_freed_memory
 from imageflow_common.descriptors import own_descriptors
 from imageflow_common.errors import ImageFlowError
 from imageflow_common.logs import EventLog, configure_logs
@@ -85,7 +86,7 @@ async def build(settings: OrchestratorSettings) -> AsyncIterator[Orchestrator]:
         catalog=catalog,
         caller=StepCaller(caller, catalog, transport),
         transport=transport,
-        admission=Admission(max_running=settings.max_running, max_waiting=settings.max_waiting),
+        admission=Admission(max_running=settings.max_running_executions, max_waiting=settings.max_waiting_executions),
         instruments=Instruments(),
         max_image_bytes=settings.max_image_bytes,
         process_records=settings.process_records,
@@ -179,6 +180,7 @@ def _log_refused(error: Exception) -> None:
 def main() -> None:
     """The orchestrator's main program."""
     settings = load_settings(OrchestratorSettings)
+    keep_freed_memory()
     configure_logs(service=SERVICE, version=VERSION, style=settings.log_format, level=settings.log_level)
     flush = configure_telemetry(service=SERVICE, version=VERSION)
     try:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from time import perf_counter
 from typing import TypeVar
@@ -19,7 +21,7 @@ from imageflow.v1.component_pb2 import (
     StepContext,
     StepResult,
 )
-from imageflow_common.errors import FailedPrecondition, ImageFlowError, Unavailable
+from imageflow_common.errors import DeadlineExceeded, FailedPrecondition, ImageFlowError, Unavailable
 from imageflow_common.formats import RAW
 from imageflow_common.rpc import channel_options
 from imageflow_common.status import DETAILS_KEY, from_rpc_error
@@ -133,6 +135,7 @@ class StepCaller:
         self._caller = caller
         self._catalog = catalog
         self._transport = transport
+        self._turns: dict[str, asyncio.Semaphore] = {}
 
     async def attempt(
         self,
@@ -144,7 +147,8 @@ class StepCaller:
         execution_id: str,
         timeout: float,
     ) -> Answer:
-        """Raises errors of the tree. A target that turns out not to see our shared memory is called again inline."""
+        """Raises errors of the tree. Waits for its turn where the registry bounds what a target has in flight. A target
+        that turns out not to see our shared memory is called again inline."""
         context = StepContext(
             namespace=namespace,
             execution_id=execution_id,
@@ -152,16 +156,31 @@ class StepCaller:
             attempt=start.attempt,
             component_version=start.call.component_version,
         )
-        shared = self._catalog.shares_memory(start.call.target)
-        begun = perf_counter()
+        deadline = perf_counter() + timeout
+        async with self._turn(start.call.target, timeout):
+            shared = self._catalog.shares_memory(start.call.target)
+            try:
+                return await self._once(start, inputs, wanted, context, _until(deadline), shared=shared)
+            except FailedPrecondition as exc:
+                if not (shared and exc.reason == "SHARED_MEMORY_MISSING"):
+                    raise
+            self._catalog.forget_shared_memory(start.call.target)
+            return await self._once(start, inputs, wanted, context, _until(deadline), shared=False)
+
+    @asynccontextmanager
+    async def _turn(self, target: Target, timeout: float) -> AsyncIterator[None]:
+        if target.max_in_flight is None:
+            yield
+            return
+        turns = self._turns.setdefault(target.address, asyncio.Semaphore(target.max_in_flight))
         try:
-            return await self._once(start, inputs, wanted, context, timeout, shared=shared)
-        except FailedPrecondition as exc:
-            if not (shared and exc.reason == "SHARED_MEMORY_MISSING"):
-                raise
-        self._catalog.forget_shared_memory(start.call.target)
-        remaining = max(0.001, timeout - (perf_counter() - begun))
-        return await self._once(start, inputs, wanted, context, remaining, shared=False)
+            await asyncio.wait_for(turns.acquire(), timeout)
+        except TimeoutError as exc:
+            raise DeadlineExceeded(f"waited longer than {timeout:.3g} s for a turn at {target.name}") from exc
+        try:
+            yield
+        finally:
+            turns.release()
 
     async def _once(
         self,
@@ -193,6 +212,11 @@ class StepCaller:
             self._transport.abandon(name)
             raise
         return Answer(image, response.metadata, response.result, travels, (perf_counter() - begun) * 1e3)
+
+
+def _until(deadline: float) -> float:
+    """The seconds left, never none: the call itself says that time is over."""
+    return max(0.001, deadline - perf_counter())
 
 
 def is_retryable(error: ImageFlowError) -> bool:

@@ -73,6 +73,14 @@ class RetryDue:
 
 
 @dataclass(frozen=True, slots=True)
+class RetryHopeless:
+    """This attempt, if it waited out its delay, would come after the execution's deadline."""
+
+    step_id: StepId
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
 class ExecutionTimedOut:
     pass
 
@@ -82,7 +90,7 @@ class CancelRequested:
     message: str = "cancelled on request"
 
 
-Event: TypeAlias = AttemptSucceeded | AttemptFailed | RetryDue | ExecutionTimedOut | CancelRequested
+Event: TypeAlias = AttemptSucceeded | AttemptFailed | RetryDue | RetryHopeless | ExecutionTimedOut | CancelRequested
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +115,11 @@ class StartAttempt:
 
 @dataclass(frozen=True, slots=True)
 class ScheduleRetry:
-    """Send RetryDue of this attempt after `drawn(u)`, u drawn from 0 to 1."""
+    """Send RetryDue of this attempt after `drawn(u)`, u drawn from 0 to 1.
+
+    When that would be after the execution's deadline, send RetryHopeless at once instead: the retries end
+    with the last error (R50), and a fallback or SKIP has what time is left.
+    """
 
     step_id: StepId
     attempt: int

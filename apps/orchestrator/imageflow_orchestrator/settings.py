@@ -19,9 +19,9 @@ class OrchestratorSettings(ServerSettings):
     """The component registry; unset: resize, detect and filter under their service names."""
     process_records: Literal["none", "failed", "all"] = "failed"
     """Which executions of `:process` leave a record."""
-    max_running: PositiveInt = 10
+    max_running_executions: PositiveInt = 10
     """Executions that run at once."""
-    max_waiting: PositiveInt = 100
+    max_waiting_executions: PositiveInt = 100
     """Executions that wait for their turn, past which more are refused."""
     max_image_bytes: PositiveInt = 64 * 1024 * 1024
     """The largest image that a pipeline takes."""

@@ -3,12 +3,14 @@
 `begin` and `advance` answer effects, to be performed in their order. Whatever the performer then sees comes
 back as events. Events may come late or twice; what no longer matters has no effect.
 
-An interrupted execution is resumed by `begin` and answering each StartAttempt of a step that had finished
-with the AttemptSucceeded of then, instead of calling the component.
+An interrupted execution goes on by `resume`, from what is known of its steps.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
+
+from .definition import StepId
 from .effects import (
     AttemptFailed,
     AttemptSucceeded,
@@ -23,6 +25,7 @@ from .effects import (
     ReleaseOutput,
     ResolvedInput,
     RetryDue,
+    RetryHopeless,
     ScheduleRetry,
     SkipReason,
     StartAttempt,
@@ -32,6 +35,7 @@ from .effects import (
 )
 from .planned import Plan
 from .state_machine import Machine
+from .state_resume import standing
 
 __all__ = [
     "AttemptFailed",
@@ -48,6 +52,7 @@ __all__ = [
     "ReleaseOutput",
     "ResolvedInput",
     "RetryDue",
+    "RetryHopeless",
     "ScheduleRetry",
     "SkipReason",
     "StartAttempt",
@@ -56,6 +61,7 @@ __all__ = [
     "StepSettled",
     "advance",
     "begin",
+    "resume",
 ]
 
 
@@ -75,11 +81,35 @@ class ExecutionState:
         """Whether Finished has been answered."""
         return self._machine.finished
 
+    @property
+    def idle(self) -> bool:
+        """Whether no attempt runs, and only retries are waited for."""
+        return self._machine.idle
+
 
 def begin(plan: Plan) -> tuple[ExecutionState, tuple[Effect, ...]]:
     """A new execution and its first effects."""
-    machine = Machine(plan)
-    machine.start_roots()
+    machine = Machine(plan, {})
+    machine.go_on()
+    return ExecutionState(machine), machine.take_effects()
+
+
+def resume(
+    plan: Plan, known: Mapping[StepId, StepOutcome], *, lost: Collection[StepId] = ()
+) -> tuple[ExecutionState, tuple[Effect, ...]]:
+    """An interrupted execution and what is to be done now. `known` is what is known of its steps.
+
+    A step that had passed (by its fallback too, or passed over by SKIP) or failed for good is settled as it
+    was, without StartAttempt and StepSettled; leave failures out to have them tried again. Any other step runs
+    when its turn comes, all its retries before it; its attempts are numbered on from the known ones.
+
+    `lost` are the steps whose own image is no longer there. A finished step whose output is lost, or came by a
+    step that is not known to have finished, runs again where an unfinished step, or the pipeline's output, takes
+    it. Raises KeyError for a step that the plan does not have.
+    """
+    machine = Machine(plan, standing(plan, known, lost))
+    machine.number_from({step_id: outcome.attempts for step_id, outcome in known.items()})
+    machine.go_on()
     return ExecutionState(machine), machine.take_effects()
 
 
@@ -97,6 +127,8 @@ def advance(state: ExecutionState, event: Event) -> tuple[ExecutionState, tuple[
             machine.fail(event)
         case RetryDue():
             machine.retry(event)
+        case RetryHopeless():
+            machine.stop_retries(event)
         case ExecutionTimedOut():
             machine.time_out()
         case CancelRequested(message):

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
 from datetime import timedelta
-from enum import Enum, auto
 
-from .definition import OnFailure, Persist, StepId
+from .definition import OnFailure, StepId
 from .effects import (
     AttemptFailed,
     AttemptSucceeded,
@@ -20,6 +19,7 @@ from .effects import (
     ReleaseOutput,
     ResolvedInput,
     RetryDue,
+    RetryHopeless,
     ScheduleRetry,
     SkipReason,
     StartAttempt,
@@ -27,82 +27,63 @@ from .effects import (
     StepOutcome,
     StepSettled,
 )
-from .planned import Plan, PlannedCall, PlannedStep
-
-
-class _Phase(Enum):
-    WAITING = auto()
-    RUNNING = auto()
-    BACKING_OFF = auto()
-    ANSWERED = auto()
-    SETTLED = auto()
-
-
-@dataclass(slots=True, eq=False)
-class _Track:
-    """Where one step is. `missing` and `withheld` count the steps that it waits for to start, and to count.
-
-    `attempt` is the last one started, `tries` those of `call`. `image` is whose own image its output is, as
-    far as it is known. `takers` are those that may still ask for its output.
-    """
-
-    step: PlannedStep
-    call: PlannedCall
-    missing: int
-    withheld: int
-    takers: int = 0
-    phase: _Phase = _Phase.WAITING
-    attempt: int = 0
-    tries: int = 0
-    image: StepId | None = None
-    holds_inputs: bool = True
-    failure: Failure | None = None
-    withheld_outcome: StepOutcome | None = None
-    outcome: StepOutcome | None = None
-
-    @property
-    def in_fallback(self) -> bool:
-        return self.call is self.step.fallback
-
-    def inputs(self) -> tuple[StepId, ...]:
-        """The steps whose output it may ask for, each once."""
-        calls = (self.step.call, self.step.fallback)
-        fed_by = [fed.step_id for call in calls if call for fed in call.inputs if fed.step_id is not None]
-        return tuple(dict.fromkeys(fed_by))
+from .planned import Plan
+from .state_resume import starts_after
+from .state_track import Phase, Track, feeding
 
 
 class Machine:
-    """One execution. Mutable: `effects` grows with each transition until `take_effects` empties it."""
+    """One execution. Mutable: `effects` grows with each transition until `take_effects` empties it.
 
-    def __init__(self, plan: Plan) -> None:
+    `adopted` are the outcomes of an earlier run that stand (none, for a new execution).
+    """
+
+    def __init__(self, plan: Plan, adopted: Mapping[StepId, StepOutcome]) -> None:
         self._plan = plan
+        self._adopted = adopted
         self._effects: list[Effect] = []
-        self._to_settle: deque[tuple[_Track, StepOutcome]] = deque()
+        self._to_settle: deque[tuple[Track, StepOutcome]] = deque()
+        self._loose: list[Track] = []
         self._unsettled = len(plan.steps)
+        self._running = 0
         self._status = Status.COMPLETED
         self._failure: Failure | None = None
-        self._reported = False
-        self._tracks = {
-            step.step_id: _Track(step, step.call, len(step.start_after), len(step.withheld_by)) for step in plan.steps
-        }
-        self._starts: defaultdict[StepId, list[_Track]] = defaultdict(list)
-        self._frees: defaultdict[StepId, list[_Track]] = defaultdict(list)
-        self._dependents: defaultdict[StepId, list[_Track]] = defaultdict(list)
-        for track in self._tracks.values():
-            self._connect(track)
+        self._tracks = {step.step_id: Track(step, step.call, feeding(step)) for step in plan.steps}
+        self._starts: defaultdict[StepId, list[Track]] = defaultdict(list)
+        self._frees: defaultdict[StepId, list[Track]] = defaultdict(list)
+        self._dependents: defaultdict[StepId, list[Track]] = defaultdict(list)
+        for step_id, waited_for in starts_after(plan, adopted).items():
+            self._connect(self._tracks[step_id], waited_for)
 
     @property
     def finished(self) -> bool:
         return not self._unsettled
+
+    @property
+    def idle(self) -> bool:
+        return not self._running and not self.finished
 
     def take_effects(self) -> tuple[Effect, ...]:
         effects = tuple(self._effects)
         self._effects.clear()
         return effects
 
-    def start_roots(self) -> None:
+    def number_from(self, attempts: Mapping[StepId, int]) -> None:
+        """The next attempts are numbered on from these."""
+        for step_id, attempt in attempts.items():
+            self._tracks[step_id].attempt = attempt
+
+    def go_on(self) -> None:
+        """Settles what is adopted as it was settled before, telling nobody again, and starts what may start."""
+        adopted = [self._adopt(self._tracks[step_id], outcome) for step_id, outcome in self._adopted.items()]
+        for track in adopted:
+            if track.passed:
+                self._unblocked_by(track)
+            else:
+                self._hold_others_back(track)
+        self._settle_all()
         for track in self._tracks.values():
-            if not track.missing:
+            if track.phase is Phase.WAITING and not track.missing:
                 self._start(track)
 
     def succeed(self, event: AttemptSucceeded) -> None:
@@ -122,17 +103,18 @@ class Machine:
         track.failure = replace(event.failure, step_id=event.step_id)
         if event.failure.retryable and track.tries <= track.step.retry.max_retries:
             self._back_off(track, event.failure.retry_after)
-        elif track.step.fallback is not None and not track.in_fallback:
-            track.call, track.tries = track.step.fallback, 0
-            self._start(track)
         else:
-            self._give_up(track)
-            self._settle_all()
+            self._stop_trying(track)
 
     def retry(self, event: RetryDue) -> None:
         track = self._tracks[event.step_id]
-        if track.phase is _Phase.BACKING_OFF and event.attempt == track.attempt + 1:
+        if track.phase is Phase.BACKING_OFF and event.attempt == track.attempt + 1:
             self._start(track)
+
+    def stop_retries(self, event: RetryHopeless) -> None:
+        track = self._tracks[event.step_id]
+        if track.phase is Phase.BACKING_OFF and event.attempt == track.attempt + 1:
+            self._stop_trying(track)
 
     def time_out(self) -> None:
         """Running steps fail with the execution, unless their last attempt says why already."""
@@ -141,10 +123,10 @@ class Machine:
         over = Failure("DEADLINE_EXCEEDED", "EXECUTION_TIMED_OUT", "the time for the execution is over")
         self._blame(over)
         for track in self._unsettled_tracks():
-            if track.phase is _Phase.RUNNING:
+            if track.phase is Phase.RUNNING:
                 track.failure = replace(over, step_id=track.step.step_id)
             self._conclude(track, self._ended(track, Status.FAILED))
-        self._finish()
+        self._wind_up()
 
     def cancel(self, message: str) -> None:
         if self.finished:
@@ -152,23 +134,32 @@ class Machine:
         self._status = Status.CANCELLED
         self._failure = Failure("CANCELLED", "CANCELLED", message)
         self._end_the_rest()
-        self._finish()
+        self._wind_up()
 
-    def _connect(self, track: _Track) -> None:
+    def _adopt(self, track: Track, outcome: StepOutcome) -> Track:
+        track.call, track.image, track.failure = outcome.call or track.call, outcome.image_source, outcome.failure
+        self._settle(track, outcome)
+        return track
+
+    def _connect(self, track: Track, waited_for: Collection[StepId]) -> None:
         step = track.step
-        for other in step.start_after:
+        track.missing, track.withheld = len(waited_for), len(step.withheld_by)
+        for other in waited_for:
             self._starts[other].append(track)
         for other in step.withheld_by:
             self._frees[other].append(track)
         for other in step.dependencies:
             self._dependents[other].append(track)
-        for other in track.inputs():
+        for other in track.held_inputs:
             self._tracks[other].takers += 1
         track.takers += step.is_output
-        track.takers += step.persist is Persist.ON_FAILURE
 
-    def _start(self, track: _Track) -> None:
-        track.phase = _Phase.RUNNING
+    def _enter(self, track: Track, phase: Phase) -> None:
+        self._running += (phase is Phase.RUNNING) - (track.phase is Phase.RUNNING)
+        track.phase = phase
+
+    def _start(self, track: Track) -> None:
+        self._enter(track, Phase.RUNNING)
         track.attempt += 1
         track.tries += 1
         track.image = self._image_of(track.call.passes_on)
@@ -178,8 +169,8 @@ class Machine:
     def _image_of(self, step_id: StepId | None) -> StepId | None:
         return None if step_id is None else self._tracks[step_id].image
 
-    def _back_off(self, track: _Track, retry_after: timedelta | None) -> None:
-        track.phase = _Phase.BACKING_OFF
+    def _back_off(self, track: Track, retry_after: timedelta | None) -> None:
+        self._enter(track, Phase.BACKING_OFF)
         retry = track.step.retry
         self._effects.append(
             ScheduleRetry(
@@ -191,17 +182,26 @@ class Machine:
             )
         )
 
-    def _give_up(self, track: _Track) -> None:
+    def _stop_trying(self, track: Track) -> None:
+        """Turns to the fallback; without one, or after it, the step has failed for good."""
+        if track.step.fallback is not None and not track.in_fallback:
+            track.call, track.tries = track.step.fallback, 0
+            self._start(track)
+        else:
+            self._give_up(track)
+            self._settle_all()
+
+    def _give_up(self, track: Track) -> None:
         if track.step.on_failure is OnFailure.SKIP:
             outcome = self._outcome(track, Status.SKIPPED, skip_reason=SkipReason.FAILURE_SKIPPED)
             self._answer(track, outcome)
             return
-        track.phase = _Phase.ANSWERED
+        self._enter(track, Phase.ANSWERED)
         self._to_settle.append((track, self._outcome(track, Status.FAILED)))
 
-    def _answer(self, track: _Track, outcome: StepOutcome) -> None:
+    def _answer(self, track: Track, outcome: StepOutcome) -> None:
         """The step may pass, once all that it ran beside has passed."""
-        track.phase = _Phase.ANSWERED
+        self._enter(track, Phase.ANSWERED)
         if track.withheld:
             track.withheld_outcome = outcome
         else:
@@ -210,28 +210,30 @@ class Machine:
     def _settle_all(self) -> None:
         while self._to_settle:
             track, outcome = self._to_settle.popleft()
-            if track.phase is _Phase.SETTLED:
+            if track.phase is Phase.SETTLED:
                 continue
             self._conclude(track, outcome)
-            if outcome.passed:
-                self._let_others_go_on(track)
-            else:
+            if not outcome.passed:
                 self._hold_others_back(track)
+                continue
+            for follower in self._unblocked_by(track):
+                self._start(follower)
         if self._failure is not None and self._plan.fail_fast:
             self._end_the_rest()
-        self._finish()
+        self._wind_up()
 
-    def _let_others_go_on(self, track: _Track) -> None:
+    def _unblocked_by(self, track: Track) -> list[Track]:
+        """Counts the step for all that wait for it; answers those that may start now."""
         for follower in self._frees[track.step.step_id]:
             follower.withheld -= 1
             if not follower.withheld and follower.withheld_outcome is not None:
                 self._to_settle.append((follower, follower.withheld_outcome))
-        for follower in self._starts[track.step.step_id]:
+        waiting = self._starts[track.step.step_id]
+        for follower in waiting:
             follower.missing -= 1
-            if not follower.missing and follower.phase is _Phase.WAITING:
-                self._start(follower)
+        return [follower for follower in waiting if not follower.missing and follower.phase is Phase.WAITING]
 
-    def _hold_others_back(self, track: _Track) -> None:
+    def _hold_others_back(self, track: Track) -> None:
         if track.outcome and track.outcome.status is Status.FAILED and track.failure:
             self._blame(track.failure)
         for follower in self._dependents[track.step.step_id]:
@@ -243,41 +245,47 @@ class Machine:
             )
             self._to_settle.append((follower, skipped))
 
-    def _conclude(self, track: _Track, outcome: StepOutcome) -> None:
-        """Settles one step, looking at no other but to release images."""
-        if track.phase in (_Phase.RUNNING, _Phase.BACKING_OFF):
-            scheduled = track.phase is _Phase.BACKING_OFF
+    def _conclude(self, track: Track, outcome: StepOutcome) -> None:
+        """Settles one step, looking at no other."""
+        if track.phase in (Phase.RUNNING, Phase.BACKING_OFF):
+            scheduled = track.phase is Phase.BACKING_OFF
             self._effects.append(CancelAttempt(track.step.step_id, track.attempt + scheduled))
-        track.phase = _Phase.SETTLED
+        self._settle(track, outcome)
+        self._effects.append(StepSettled(track.step.step_id, outcome))
+
+    def _settle(self, track: Track, outcome: StepOutcome) -> None:
+        self._enter(track, Phase.SETTLED)
         track.outcome = outcome
         track.withheld_outcome = None
         self._unsettled -= 1
-        self._effects.append(StepSettled(track.step.step_id, outcome))
-        self._let_go(track)
+        self._loose.append(track)
 
-    def _let_go(self, track: _Track) -> None:
-        """Releases what no step may ask for any more, from a settled step back to where images came from."""
-        loose = [track]
-        while loose:
-            track = loose.pop()
-            outcome = track.outcome
-            if outcome is None:
+    def _wind_up(self) -> None:
+        self._release_loose()
+        self._report()
+
+    def _release_loose(self) -> None:
+        """Releases what no step may ask for any more, from settled steps back to where images came from.
+
+        Only when all that follows from the event has been settled: what runs beside a looker that fails reads
+        the looker's input until it is cancelled.
+        """
+        while self._loose:
+            track = self._loose.pop()
+            if track.outcome is None:
                 continue
-            own = track.image == track.step.step_id
-            wanted = outcome.passed and track.takers > 0
-            if own and not wanted:
+            own = track.has_own_image
+            if own and not track.wanted:
                 self._effects.append(ReleaseOutput(track.step.step_id, track.attempt))
                 track.image = None
-            if track.holds_inputs and (own or not wanted):
-                track.holds_inputs = False
-                loose.extend(self._drop(step_id) for step_id in track.inputs())
+            passed_on = track.call.passes_on if track.wanted and not own else None
+            dropped = [step_id for step_id in track.held_inputs if step_id != passed_on]
+            track.held_inputs = track.held_inputs[:0] if passed_on is None else (passed_on,)
+            for step_id in dropped:
+                self._tracks[step_id].takers -= 1
+                self._loose.append(self._tracks[step_id])
 
-    def _drop(self, step_id: StepId) -> _Track:
-        track = self._tracks[step_id]
-        track.takers -= 1
-        return track
-
-    def _refuse_late(self, track: _Track, event: AttemptSucceeded) -> None:
+    def _refuse_late(self, track: Track, event: AttemptSucceeded) -> None:
         """An answer that nobody waits for is released, unless it is the one that counted, said again."""
         counted = track.outcome or track.withheld_outcome
         repeated = counted is not None and counted.status is Status.COMPLETED and event.attempt == track.attempt
@@ -288,14 +296,14 @@ class Machine:
         for track in self._unsettled_tracks():
             self._conclude(track, self._ended(track, Status.CANCELLED))
 
-    def _ended(self, track: _Track, status: Status) -> StepOutcome:
+    def _ended(self, track: Track, status: Status) -> StepOutcome:
         """What a step comes to that the execution's end finds unsettled; `status` if it was running."""
-        if track.phase in (_Phase.RUNNING, _Phase.BACKING_OFF):
+        if track.phase in (Phase.RUNNING, Phase.BACKING_OFF):
             return self._outcome(track, status)
         return self._outcome(track, Status.SKIPPED, skip_reason=SkipReason.EXECUTION_ENDED)
 
-    def _unsettled_tracks(self) -> Iterator[_Track]:
-        return (track for track in self._tracks.values() if track.phase is not _Phase.SETTLED)
+    def _unsettled_tracks(self) -> Iterator[Track]:
+        return (track for track in self._tracks.values() if track.phase is not Phase.SETTLED)
 
     def _blame(self, failure: Failure) -> None:
         """The first failure is the execution's."""
@@ -304,7 +312,7 @@ class Machine:
 
     def _outcome(
         self,
-        track: _Track,
+        track: Track,
         status: Status,
         *,
         result: object = None,
@@ -324,10 +332,9 @@ class Machine:
             image_source=track.image if passed else None,
         )
 
-    def _finish(self) -> None:
-        if self._unsettled or self._reported:
+    def _report(self) -> None:
+        if self._unsettled:
             return
-        self._reported = True
         outcomes = {step_id: track.outcome for step_id, track in self._tracks.items() if track.outcome}
         output = outcomes[self._plan.output.step_id]
         completed = self._status is Status.COMPLETED
@@ -341,5 +348,5 @@ class Machine:
         self._effects.append(Finished(outcome))
 
 
-def _is_current(track: _Track, attempt: int) -> bool:
-    return track.phase is _Phase.RUNNING and attempt == track.attempt
+def _is_current(track: Track, attempt: int) -> bool:
+    return track.phase is Phase.RUNNING and attempt == track.attempt

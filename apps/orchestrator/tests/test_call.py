@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import grpc
 import pytest
-from tests.orchestrator_scripted import JPEG, Bench, answer, bench, step
+from tests.orchestrator_scripted import JPEG, Bench, answer, bench, eventually, never, step
 
 from imageflow.v1.component_pb2 import ComponentRequest, ComponentResponse, DescribeRequest
 from imageflow_common.errors import (
@@ -31,7 +33,9 @@ from imageflow_common.errors import (
 )
 from imageflow_orchestrator.call import Answer, GrpcCaller, Wanted, is_retryable
 from imageflow_orchestrator.component_spec import Target
+from imageflow_orchestrator.definition import SlotName
 from imageflow_orchestrator.effects import ResolvedInput, StartAttempt
+from imageflow_orchestrator.images import Artifact
 from imageflow_orchestrator.quantities import ResourceAmounts
 
 MISSING = FailedPrecondition("gone", reason="SHARED_MEMORY_MISSING")
@@ -215,3 +219,27 @@ async def test_a_component_that_cannot_be_reached_is_told_without_its_address(ca
         await caller.process(target(1), "/x.Y/Process", ComponentRequest(), timeout=5)
 
     assert caught.value.message == "the component cannot be reached"
+
+
+async def test_a_target_never_has_more_in_flight_than_the_registry_says(tmp_path: Path) -> None:
+    """R24"""
+    async with bench(tmp_path / "shared") as at:
+        (planned,) = at.plan(step("a")).steps
+        call = replace(planned.call, target=replace(planned.call.target, max_in_flight=1))
+        start = StartAttempt(planned.step_id, 1, call, (ResolvedInput(SlotName("image"), 0, None),), False)
+        images = [at.transport.input_image(JPEG, "image/jpeg") for _ in range(2)]
+
+        caller = at.step_caller
+
+        async def once(image: Artifact, timeout: float) -> Answer:
+            return await caller.attempt(start, [image], Wanted(), namespace="ns", execution_id="e", timeout=timeout)
+
+        at.caller.script = {"a": [never]}
+        first = asyncio.create_task(once(images[0], 9.0))
+        await eventually(lambda: len(at.caller.calls) == 1)
+        with pytest.raises(DeadlineExceeded, match="turn at default"):
+            await once(images[1], 0.05)
+        first.cancel()
+        await asyncio.gather(first, return_exceptions=True)
+        for image in images:
+            at.transport.release(image)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -369,25 +368,14 @@ def fan(width: int) -> Pipeline:
     return pipeline(step("root"), *middle, step("end", "filter", *(s.step_id for s in middle)))
 
 
-def seconds(run: Callable[[], object]) -> float:
-    """The best of three."""
-    best = float("inf")
-    for _ in range(3):
-        start = time.perf_counter()
-        run()
-        best = min(best, time.perf_counter() - start)
-    return best
-
-
 @pytest.mark.parametrize("definition", [chain(1000), fan(1000)], ids=["long", "wide"])
-def test_a_thousand_steps_are_planned_in_no_time(catalog: Catalog, definition: Pipeline) -> None:
-    assert seconds(lambda: plan_execution(definition, catalog=catalog)) < 0.5
+def test_a_thousand_steps_are_planned(catalog: Catalog, definition: Pipeline) -> None:
+    assert len(plan_execution(definition, catalog=catalog).steps) == 1_000
 
 
-def test_ten_thousand_steps_are_refused_at_once(catalog: Catalog) -> None:
+def test_ten_thousand_steps_are_refused_whatever_else_is_wrong(catalog: Catalog) -> None:
     definition = chain(10_000)
     assert faults(catalog, definition) == {"steps": "10,000 steps; at most 1,000 are allowed"}
-    assert seconds(lambda: faults(catalog, definition)) < 0.2
 
 
 def test_too_many_dependencies_are_refused(catalog: Catalog) -> None:
@@ -398,9 +386,9 @@ def test_too_many_dependencies_are_refused(catalog: Catalog) -> None:
     )
 
 
-def test_a_thousand_misspelt_names_are_refused_in_no_time(catalog: Catalog) -> None:
+def test_a_thousand_misspelt_names_are_reported_each(catalog: Catalog) -> None:
     definition = pipeline(*(step(f"step{n}", f"resise{n}", f"stpe{n}x") for n in range(1000)))
-    assert seconds(lambda: faults(catalog, definition)) < 5
+    assert len(faults(catalog, definition)) == 2_000
 
 
 @settings(max_examples=60, deadline=None)

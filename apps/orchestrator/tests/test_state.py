@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -351,41 +350,6 @@ def test_when_time_is_over_what_runs_has_failed_with_its_last_error_or_for_time(
 def test_an_event_about_an_unknown_step_is_an_error(run: Callable[..., Run]) -> None:
     with pytest.raises(KeyError):
         run(step("a")).ok("zz")
-
-
-def chain(length: int) -> list[Step]:
-    return [step(f"s{n}", "filter", *([f"s{n - 1}"] if n else [])) for n in range(length)]
-
-
-def fan(width: int) -> list[Step]:
-    middle = [step(f"s{n}", "filter", "root") for n in range(width - 2)]
-    return [step("root"), *middle, step("end", "filter", *(s.step_id for s in middle))]
-
-
-def lookers(length: int) -> list[Step]:
-    return [step("root"), *(step(f"s{n}", "look", f"s{n - 1}" if n else "root") for n in range(length - 1))]
-
-
-def seconds_per_step(plan: Plan) -> float:
-    """Everything succeeds in the order in which it started; the best of three."""
-    best = float("inf")
-    for _ in range(3):
-        start = time.perf_counter()
-        running = Run(plan)
-        for effect in running.effects:
-            if isinstance(effect, StartAttempt):
-                running.ok(effect.step_id)
-        best = min(best, time.perf_counter() - start)
-        assert running.outcome.status is Status.COMPLETED
-    return best / len(plan.steps)
-
-
-@pytest.mark.parametrize("shape", [chain, fan, lookers])
-def test_an_event_costs_no_more_in_a_plan_of_a_thousand_steps(
-    run: Callable[..., Run], shape: Callable[[int], list[Step]]
-) -> None:
-    small, large = (seconds_per_step(run(*shape(size)).plan) for size in (50, 1000))
-    assert large < 4 * small + 20e-6
 
 
 @st.composite

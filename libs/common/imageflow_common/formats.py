@@ -18,6 +18,8 @@ EncodedBytes = bytes | bytearray | memoryview
 RAW: Final = "image/x-raw"
 """Pixels as a RawLayout says, not encoded at all."""
 
+MAX_JPEG_SEGMENTS: Final = 1_000
+
 MAX_GIF_BLOCKS: Final = 1_000_000
 """A picture of 64 MiB in blocks of the usual 255 bytes has 263,000."""
 
@@ -59,6 +61,67 @@ def count_frames(data: EncodedBytes, media_type: MediaType, *, limit: int) -> in
         return counter(memoryview(data), limit)
     except (IndexError, OverflowError, struct.error) as exc:
         raise InvalidImage(f"the {name_of(media_type)} is damaged or cut short") from exc
+
+
+def pixels_claimed(data: EncodedBytes) -> int:
+    """The pixels that an image's first bytes claim, for admission: at once, and without a codec.
+
+    For TIFF, whose size may stand anywhere, a guess from its bytes; 0 for what is no image or is damaged, which its
+    decoding will say.
+    """
+    view = memoryview(data)
+    try:
+        width, height = _SIZES[media_type_of(data)](view)
+    except (UnsupportedImage, InvalidImage, IndexError, struct.error):
+        return 0
+    return width * height
+
+
+def _jpeg_size(data: memoryview) -> tuple[int, int]:
+    """ITU-T T.81, annex B: segments from byte 2, each a marker and a length, up to the frame header."""
+    position = 2
+    for _ in range(MAX_JPEG_SEGMENTS):
+        marker, length = struct.unpack_from(">HH", data, position)
+        if 0xFFC0 <= marker <= 0xFFCF and marker not in (0xFFC4, 0xFFC8, 0xFFCC):
+            height, width = struct.unpack_from(">HH", data, position + 5)
+            return width, height
+        position += 2 + length
+    return 0, 0
+
+
+def _png_size(data: memoryview) -> tuple[int, int]:
+    width, height = struct.unpack_from(">II", data, 16)
+    return width, height
+
+
+def _gif_size(data: memoryview) -> tuple[int, int]:
+    width, height = struct.unpack_from("<HH", data, 6)
+    return width, height
+
+
+def _webp_size(data: memoryview) -> tuple[int, int]:
+    """WebP container specification: the first chunk is VP8X, VP8L or VP8."""
+    kind, _ = bytes(data[12:16]), data[29]
+    if kind == b"VP8X":
+        return 1 + int.from_bytes(data[24:27], "little"), 1 + int.from_bytes(data[27:30], "little")
+    if kind == b"VP8L":
+        (bits,) = struct.unpack_from("<I", data, 21)
+        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+    width, height = struct.unpack_from("<HH", data, 26)
+    return width & 0x3FFF, height & 0x3FFF
+
+
+def _tiff_guess(data: memoryview) -> tuple[int, int]:
+    return len(data), 1
+
+
+_SIZES: Final = {
+    "image/jpeg": _jpeg_size,
+    "image/png": _png_size,
+    "image/gif": _gif_size,
+    "image/webp": _webp_size,
+    "image/tiff": _tiff_guess,
+}
 
 
 def name_of(media_type: MediaType) -> str:

@@ -23,8 +23,8 @@ from .errors import (
     PermissionDenied,
     Unimplemented,
 )
-from .formats import RAW, EncodedBytes
-from .images import ImageHeader, ImageLimits, decode, encode, probe
+from .formats import RAW, EncodedBytes, pixels_claimed
+from .images import ImageLimits, decode, encode, probe
 from .pixels import DTYPES, IDENTITY, Affine, Pixels
 from .shared import Capability, SharedDirectory
 
@@ -60,7 +60,7 @@ class Processor:
         self._limits = limits
 
     def megapixels(self, request: ComponentRequest) -> float:
-        """The size of all inputs, from their headers; raises for what cannot be an image at all."""
+        """The size that all inputs claim; raises for inputs that are not where they should be."""
         self._check(request)
         return sum(self._input_megapixels(request, image) for image in request.inputs)
 
@@ -182,11 +182,7 @@ class Processor:
     def _input_megapixels(self, request: ComponentRequest, image: image_pb2.Image) -> float:
         if image.media_type == RAW:
             return image.raw_layout.height * image.raw_layout.width / 1e6
-        header = self._header(request, image)
-        return header.width * header.height / 1e6
-
-    def _header(self, request: ComponentRequest, image: image_pb2.Image) -> ImageHeader:
-        return probe(self._bytes_of(request, image), limits=self._limits)
+        return pixels_claimed(self._bytes_of(request, image)) / 1e6
 
     def _annotate_span(self, request: ComponentRequest, source: Pixels, result: Result) -> None:
         span = trace.get_current_span()
