@@ -110,6 +110,39 @@ async def test_a_key_is_the_decoded_rest_of_the_path(
     assert backend.last.requests[0].key == key
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "query"),
+    [
+        ("GET", "/v1/images/a/b.png", "key=other"),
+        ("DELETE", "/v1/images/a", "pageSize=1&key=other"),
+        ("PUT", "/v1/images/a", "k%65y=other"),
+        ("DELETE", "/v1/images/", "key=other"),
+        ("GET", "/v1/pipelines/p", "pipelineId=other"),
+        ("DELETE", "/v1/pipelines/p", "pipeline_id=other"),
+        ("POST", "/v1/pipelines/p:process", "quality=80&pipelineId=other"),
+        ("GET", "/v1/executions/e", "executionId=other"),
+        ("GET", "/v1/executions/e", "execution_id=other"),
+        ("GET", "/v1/components/c", "componentName=other"),
+        ("POST", "/v1/components/c:process", "component_name=other"),
+    ],
+)
+async def test_a_query_cannot_replace_what_the_path_names(
+    client: httpx.AsyncClient, backend: Backend, method: str, path: str, query: str
+) -> None:
+    response = await client.request(method, f"{path}?{query}")
+    assert (response.status_code, reason(response)) == (400, "INVALID_REQUEST")
+    assert backend.calls == []
+
+
+async def test_a_list_is_filtered_by_what_other_routes_name_by_path(
+    client: httpx.AsyncClient, backend: Backend
+) -> None:
+    assert (await client.get("/v1/pipelines?pipelineId=p")).status_code == 200
+    assert (await client.get("/v1/executions?pipelineId=p")).status_code == 200
+    assert (await client.post("/v1/pipelines/p:process?executionId=e", content=b"x")).status_code == 200
+    assert backend.last.requests[0].execution_id == "e"
+
+
 async def test_an_upload_streams(client: httpx.AsyncClient, backend: Backend, eventually: Eventually) -> None:
     """The service has the first part before the caller has sent the last."""
     may_end = asyncio.Event()
