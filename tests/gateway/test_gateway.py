@@ -143,6 +143,16 @@ async def test_a_list_is_filtered_by_what_other_routes_name_by_path(
     assert backend.last.requests[0].execution_id == "e"
 
 
+async def test_a_stored_page_does_not_run_in_a_browser(client: httpx.AsyncClient, backend: Backend) -> None:
+    async def download(request: Any, context: Any) -> AsyncIterator[Any]:
+        yield backend.message("google.api.HttpBody")(content_type="text/html", data=b"<script>alert(1)</script>")
+
+    backend.answers["ImageService/DownloadImage"] = download
+    response = await client.get("/v1/images/page.html")
+    assert response.headers["x-content-type-options"] == "nosniff"
+    assert response.headers["content-security-policy"] == "default-src 'none'; sandbox"
+
+
 async def test_an_upload_streams(client: httpx.AsyncClient, backend: Backend, eventually: Eventually) -> None:
     """The service has the first part before the caller has sent the last."""
     may_end = asyncio.Event()
