@@ -20,7 +20,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from imageflow_common.errors import InvalidPipeline, ObjectNotFound, Overloaded, Violation
 
 if TYPE_CHECKING:
-    from tests.gateway.conftest import Backend, Eventually, Gateway
+    from tests.gateway.conftest import Backend, Eventually, Gateway, RunGateway
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -456,3 +456,34 @@ async def test_the_status_port_shows_two_pages_of_the_admin_interface(gateway: G
         assert "envoy_cluster_upstream_rq" in (await status.get("/stats/prometheus")).text
         assert (await status.post("/quitquitquit")).status_code == 404
         assert (await status.get("/config_dump")).status_code == 404
+
+
+async def test_uploads_that_stand_still_do_not_shut_out_everybody(
+    backend: Backend, run_gateway: RunGateway, tmp_path: Path, eventually: Eventually
+) -> None:
+    """What they make the gateway hold ends soon when memory is short, and others are told to come back."""
+
+    def small(config: str) -> str:
+        return config.replace("335544320", str(96 * MIB)).replace("min_timeout: 15s", "min_timeout: 1s")
+
+    async def stand_still(port: int) -> asyncio.StreamWriter:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        head = f"POST /v1/pipelines/p:process HTTP/1.1\r\nhost: g\r\ncontent-length: {60 * MIB}\r\n\r\n"
+        writer.write(head.encode() + bytes(50 * MIB))
+        return writer
+
+    async with run_gateway(tmp_path, edit=small, orchestrator=[backend.endpoint]) as gateway:
+        writers = [await stand_still(gateway.port) for _ in range(3)]
+        seen: list[httpx.Response] = []
+
+        async def last_is(status: int) -> bool:
+            async with httpx.AsyncClient(base_url=gateway.url, timeout=5) as client:
+                seen.append(await client.get("/healthz"))
+            return seen[-1].status_code == status
+
+        await eventually(lambda: last_is(429))
+        assert reason(seen[-1]) == "OVERLOADED"
+        assert seen[-1].headers["retry-after"] == "1"
+        await eventually(lambda: last_is(200))
+        for writer in writers:
+            writer.close()
