@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -487,3 +488,31 @@ async def test_uploads_that_stand_still_do_not_shut_out_everybody(
         await eventually(lambda: last_is(200))
         for writer in writers:
             writer.close()
+
+
+async def test_callers_that_do_not_read_do_not_hold_up_the_answers_to_others(
+    gateway: Gateway, client: httpx.AsyncClient, backend: Backend, eventually: Eventually
+) -> None:
+    async def endless(request: Any, context: Any) -> AsyncIterator[Any]:
+        while True:
+            yield backend.message("google.api.HttpBody")(content_type="image/png", data=bytes(MIB))
+
+    backend.answers["ImageService/DownloadImage"] = endless
+    idle = [await _ask_and_not_read(gateway.port) for _ in range(40)]
+    try:
+        await eventually(lambda: len(backend.calls) == len(idle))
+        await asyncio.sleep(1)  # long enough to fill what there is to fill
+        assert (await client.get("/healthz", timeout=5)).status_code == 200
+    finally:
+        for asking in idle:
+            asking.close()
+
+
+async def _ask_and_not_read(port: int) -> socket.socket:
+    asking = socket.socket()
+    asking.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+    asking.setblocking(False)
+    loop = asyncio.get_running_loop()
+    await loop.sock_connect(asking, ("127.0.0.1", port))
+    await loop.sock_sendall(asking, b"GET /v1/images/k HTTP/1.1\r\nhost: g\r\n\r\n")
+    return asking
