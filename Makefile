@@ -33,7 +33,7 @@ format: setup ## Format the code
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
-.PHONY: test demo up bench docs
+.PHONY: test demo up bench prove docs
 test: setup ## Run every test; skips say why
 	$(BIN)/pytest
 
@@ -48,6 +48,9 @@ docs: setup ## Write the generated parts of the documentation
 
 bench: setup ## Measure pipelines beside the bare functions; results go to benchmarks/results/
 	$(BIN)/python -m benchmarks.pipelines
+
+prove: setup ## Prove it at length, half an hour: kills, ten thousand at once, a soak; reports go to docs/proof/
+	IMAGEFLOW_PROVE=1 $(BIN)/pytest tests/crash apps/orchestrator/tests/model
 
 clean: ## Remove what builds and runs left behind
 	rm -rf .venv demo-output imageflow-data .coverage* htmlcov .pytest_cache .mypy_cache .ruff_cache

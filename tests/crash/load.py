@@ -1,0 +1,97 @@
+"""Many executions at once, and what a process holds before and after."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+
+from imageflow_common.keys import PENDING_PREFIX
+
+from .shapes import Shape
+from .stage import Life, Stage, eventually
+
+_CREATORS = 16
+_SETTLING_SECONDS = 20.0
+_POLL_SECONDS = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What the orchestrator holds. `markers` are those in the store, `images` those in shared memory."""
+
+    tasks: int
+    threads: int
+    descriptors: int
+    images: int
+    markers: int
+
+
+async def held(stage: Stage, life: Life) -> Held:
+    folder = Path(f"/proc/{life.process.pid}")
+    async with stage.reading() as store:
+        markers = len((await store.list(PENDING_PREFIX)).items)
+    return Held(
+        tasks=await tasks_of(stage, life),
+        threads=len(list((folder / "task").iterdir())),
+        descriptors=len(list((folder / "fd").iterdir())),
+        images=len(stage.images_in_shared_memory()),
+        markers=markers,
+    )
+
+
+async def tasks_of(stage: Stage, life: Life) -> int:
+    """The orchestrator's asyncio tasks, as it counts them itself."""
+
+    def counts() -> list[int]:
+        return [int(entry.words[0]) for entry in stage.entries() if entry.what == "tasks"]
+
+    before = len(counts())
+    life.process.send(signal.SIGUSR1)
+    await eventually(lambda: len(counts()) > before)
+    return counts()[-1]
+
+
+async def back_to(stage: Stage, life: Life, before: Held) -> Held:
+    """What is held as soon as it is what was held before; else, after a while, what it is then."""
+    now = before
+    with suppress(AssertionError):
+
+        async def as_before() -> bool:
+            nonlocal now
+            now = await held(stage, life)
+            return now == before
+
+        await eventually(as_before, within=_SETTLING_SECONDS, every=_POLL_SECONDS)
+    return now
+
+
+async def create_all(life: Life, shape: Shape, execution_ids: Sequence[str]) -> None:
+    """Creates them, so many at the same time; whoever is refused for now asks again."""
+    left = iter(execution_ids)
+
+    async def creator() -> None:
+        for execution_id in left:
+            await _create(life, shape, execution_id)
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(_CREATORS):
+            group.create_task(creator())
+
+
+async def _create(life: Life, shape: Shape, execution_id: str) -> None:
+    async def accepted() -> bool:
+        try:
+            await life.create(shape.request(execution_id))
+        except grpc.aio.AioRpcError as exc:
+            if exc.code() is not grpc.StatusCode.RESOURCE_EXHAUSTED:
+                raise
+            return False
+        return True
+
+    await eventually(accepted)

@@ -1,0 +1,33 @@
+"""The long form of these tests, and its reports: `make prove`."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+
+from .stage import TREE
+
+PROVE = os.environ.get("IMAGEFLOW_PROVE") == "1"
+REPORTS = TREE / "docs" / "proof"
+
+
+def write_report(name: str, title: str, summary: str, *parts: str) -> None:
+    """Writes docs/proof/{name}.md: what was proven, where and when, then the parts."""
+    commit = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], cwd=TREE, capture_output=True, text=True, check=False
+    ).stdout.strip()
+    when = datetime.now(UTC).strftime("%Y-%m-%d")
+    made = (
+        f"Made by `make prove` on {when}, commit {commit or 'unknown'}, "
+        f"Python {platform.python_version()}, {os.cpu_count()} cores."
+    )
+    REPORTS.mkdir(parents=True, exist_ok=True)
+    (REPORTS / f"{name}.md").write_text("\n\n".join([f"# {title}", summary, made, *parts]) + "\n")
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
