@@ -150,12 +150,14 @@ class Slot:
         self._namespace = namespace
         self._priority = priority
         self._held = False
+        self._asking = asyncio.Lock()
 
     async def acquire(self) -> None:
-        """Nothing happens when it is held."""
-        if not self._held:
-            await self._admission.acquire(self._namespace, self._priority)
-            self._held = True
+        """Nothing happens when it is held. Any number may ask for it at once: it is one slot."""
+        async with self._asking:
+            if not self._held:
+                await self._admission.acquire(self._namespace, self._priority)
+                self._held = True
 
     def release(self) -> None:
         """Nothing happens when it is not held."""

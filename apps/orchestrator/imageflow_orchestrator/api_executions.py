@@ -15,8 +15,9 @@ from imageflow_common.rpc import Context, Method
 
 from .asked import Asked, read_asked, read_request
 from .batch import resolve_batch
+from .claim import fingerprint, new_record
 from .engine import Requested, chosen_format
-from .executions import Executions, new_record
+from .executions import Executions
 from .identity import check_id, namespace_of
 from .messages import read_values
 from .paging import page_size
@@ -64,28 +65,28 @@ class ExecutionApi:
             plan_ms=(perf_counter() - begun) * 1e3,
         )
         chosen_format(requested)
+        sha256 = fingerprint(asked.request)
         kind = await self._check_inputs(asked)
-        return await self._executions.accept(new_record(asked.request, plan, requested, kind))
+        return await self._executions.accept(new_record(asked.request, plan, requested, kind, request_sha256=sha256))
 
     async def get(self, request: service.GetExecutionRequest, context: Context) -> Execution:
         namespace, execution_id = namespace_of(context), check_id("executionId", request.execution_id)
-        live = self._executions.live(namespace, execution_id)
-        return live.execution if live is not None else await self._records.get(namespace, execution_id)
+        return await self._executions.known(namespace, execution_id)
 
     async def list(self, request: service.ListExecutionsRequest, context: Context) -> service.ListExecutionsResponse:
         """Filters are applied to each page, so that a page may hold fewer than asked for, but for the times: the page
         begins at `createdBefore`, and the list ends at `createdAfter`."""
-        after = _time("createdAfter", request.created_after)
+        after, before = _time("createdAfter", request.created_after), _time("createdBefore", request.created_before)
         found, token = await self._records.page(
             namespace_of(context),
             page_size=page_size(request.page_size),
             page_token=request.page_token or None,
-            before=_time("createdBefore", request.created_before),
+            before=before,
         )
-        recent = [each for each in found if after is None or each.create_time.ToDatetime(tzinfo=UTC) >= after]
+        recent = [each for each in found if after is None or _created(each) >= after]
         if len(recent) < len(found):
             token = None
-        wanted = [each for each in recent if _wanted(each, request)]
+        wanted = [each for each in recent if (before is None or _created(each) < before) and _wanted(each, request)]
         return service.ListExecutionsResponse(executions=wanted, next_page_token=token or "")
 
     async def watch(
@@ -127,12 +128,16 @@ class ExecutionApi:
     async def _check_inputs(self, asked: Asked) -> ExecutionRecord.Kind:
         """What can be said of the inputs before anything is accepted."""
         if asked.request.HasField("batch"):
-            await resolve_batch(asked.request.batch, self._executions.store)
+            await resolve_batch(asked.request, self._executions.store)
             return ExecutionRecord.BATCH
         parse_user_key(asked.request.input_path)
         if asked.request.output_path:
             metadata_key(parse_user_key(asked.request.output_path))
         return ExecutionRecord.ASYNCHRONOUS
+
+
+def _created(execution: Execution) -> datetime:
+    return execution.create_time.ToDatetime(tzinfo=UTC)
 
 
 def _wanted(execution: Execution, request: service.ListExecutionsRequest) -> bool:

@@ -121,7 +121,7 @@ async def build(settings: OrchestratorSettings) -> AsyncIterator[Orchestrator]:
         retention=retention,
     )
     janitor = Janitor(store, records, retention=retention, period=timedelta(seconds=settings.janitor_period_seconds))
-    reruns, watcher = Reruns(planner, store, records), Watcher(executions, records, events)
+    reruns, watcher = Reruns(planner, store, records), Watcher(executions, events)
     services: dict[str, Any] = {
         "PipelineService": PipelineApi(engine, executions, planner, definitions, catalog),
         "ExecutionService": ExecutionApi(executions, records, planner, reruns, watcher),

@@ -47,6 +47,12 @@ async def read_asked(request: ExecutePipelineRequest | CreateExecutionRequest, p
     execution_id = check_id("executionId", message.execution_id or given.execution_id, optional=True)
     if isinstance(message, CreateExecutionRequest) and message.HasField("batch"):
         asked.batch.CopyFrom(message.batch)
+        asked.input_path = asked.output_path = ""
+        faults += [
+            Violation(field, "not together with batch")
+            for field, given in (("inputPath", message.input_path), ("outputPath", message.output_path))
+            if given
+        ]
     elif not asked.input_path:
         faults.append(Violation("inputPath", "required"))
     return Asked(asked, execution_id, faults)

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from imageflow.v1.execution_pb2 import Execution
-from imageflow.v1.execution_service_pb2 import BatchInputs
 from imageflow.v1.record_pb2 import ExecutionRecord, RecordedRequest
-from imageflow_common.errors import ImageFlowError, InvalidArgument, Overloaded, Violation
-from imageflow_common.keys import list_user_objects, parse_user_key
+from imageflow_common.errors import ImageFlowError, InvalidArgument, Violation
+from imageflow_common.keys import list_user_objects, metadata_key, parse_user_key
 from imageflow_common.store import ObjectStore
 
 MAX_IMAGES = 10_000
-DEFAULT_CONCURRENCY = 10
+_DEFAULT_CONCURRENCY = 10
+_MAX_CONCURRENCY = 100
 _EXTENSIONS = {
     "image/jpeg": ".jpg",
     "jpeg": ".jpg",
@@ -27,11 +25,13 @@ _EXTENSIONS = {
 }
 
 
-async def resolve_batch(batch: BatchInputs, store: ObjectStore) -> None:
+async def resolve_batch(request: RecordedRequest, store: ObjectStore) -> None:
     """Puts the images that the prefix means into `paths`, so that the batch is the same whenever it is resumed.
 
-    Raises InvalidArgument for no images or more than 10,000, InvalidKey for a key that is none.
+    Raises InvalidArgument for no images or more than 10,000, or two whose outputs would have one key, InvalidKey for a
+    key that is none.
     """
+    batch = request.batch
     paths = [parse_user_key(path) for path in batch.paths]
     token: str | None = None
     while batch.prefix:
@@ -47,6 +47,21 @@ async def resolve_batch(batch: BatchInputs, store: ObjectStore) -> None:
         )
     del batch.paths[:]
     batch.paths.extend(dict.fromkeys(paths))
+    if batch.output_prefix:
+        _check_outputs(request)
+
+
+def _check_outputs(request: RecordedRequest) -> None:
+    taken: dict[str, str] = {}
+    for path in request.batch.paths:
+        key = parse_user_key(_output_path(request, path))
+        metadata_key(key)
+        if key in taken:
+            raise InvalidArgument(
+                f"the outputs of {taken[key]!r} and {path!r} would both be {key!r}",
+                violations=[Violation("batch.outputPrefix", "two images would have one output")],
+            )
+        taken[key] = path
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +76,23 @@ def children(record: ExecutionRecord) -> list[Child]:
     return [Child(number, path) for number, path in enumerate(record.request.batch.paths)]
 
 
+def concurrency(record: ExecutionRecord) -> int:
+    """How many of a batch's executions there are at a time; how many of these run, their slots decide."""
+    return min(record.request.batch.concurrency or _DEFAULT_CONCURRENCY, _MAX_CONCURRENCY)
+
+
 def child_request(record: ExecutionRecord, child: Child) -> RecordedRequest:
     """What one image's execution is asked for: the same in every process that asks."""
-    request = RecordedRequest()
-    request.CopyFrom(record.request)
-    request.ClearField("batch")
-    request.input_path = child.path
-    request.output_path = _output_path(record.request, child.path)
+    asked = record.request
+    request = RecordedRequest(
+        pipeline=asked.pipeline,
+        input_path=child.path,
+        output_path=_output_path(asked, child.path),
+        output_format=asked.output_format,
+        quality=asked.quality,
+    )
+    for name, value in asked.overrides.items():
+        request.overrides[name].CopyFrom(value)
     return request
 
 
@@ -77,30 +102,18 @@ def child_id(record: ExecutionRecord, child: Child) -> str:
 
 
 def count(execution: Execution, status: Execution.State) -> None:
-    """Counts one child that has ended."""
+    """Counts one child that has ended, or will as cancelled."""
     match status:
         case Execution.COMPLETED:
             execution.batch.completed += 1
-        case Execution.CANCELLED:
-            execution.batch.cancelled += 1
-        case _:
+        case Execution.FAILED:
             execution.batch.failed += 1
+        case _:
+            execution.batch.cancelled += 1
 
 
 def done(execution: Execution) -> int:
     return execution.batch.completed + execution.batch.failed + execution.batch.cancelled
-
-
-async def until_accepted(
-    accept: Callable[[ExecutionRecord], Awaitable[Execution]], record: ExecutionRecord
-) -> Execution:
-    """Accepts a child, waiting while too many executions are pending."""
-    while True:
-        try:
-            return await accept(record)
-        except Overloaded as exc:
-            seconds = exc.retry_after.total_seconds() if exc.retry_after else 1.0
-            await asyncio.sleep(seconds)
 
 
 def _output_path(request: RecordedRequest, path: str) -> str:

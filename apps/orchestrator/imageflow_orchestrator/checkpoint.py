@@ -6,10 +6,14 @@ import asyncio
 from collections.abc import Callable
 
 from imageflow.v1.record_pb2 import ExecutionRecord
-from imageflow_common.errors import WriteConflict
+from imageflow_common.errors import ImageFlowError, NotFound, WriteConflict
+from imageflow_common.logs import EventLog
 
 from .news import RESERVED_NUMBERS
 from .records import HeldRecord, Records, has_ended
+from .unbroken import unbroken
+
+log = EventLog(__name__)
 
 
 class Checkpoint:
@@ -22,6 +26,8 @@ class Checkpoint:
         self._lock = asyncio.Lock()
         self._dirty = False
         self._writer: asyncio.Task[None] | None = None
+        self._uncertain = 0  # the revision of a write that failed, and may have happened nevertheless
+        self._fenced = False
 
     @property
     def record(self) -> ExecutionRecord:
@@ -32,22 +38,20 @@ class Checkpoint:
         """The record as it is now is stored when this returns. Raises WriteConflict when the execution was ended by
         somebody else: then nothing more may be written or published."""
         async with self._lock:
+            if self._fenced:
+                raise _ended_elsewhere()
             self._dirty = False
-            record = self._held.record
-            record.reserved_event_number = record.execution.last_event_number + RESERVED_NUMBERS
-            try:
-                self._held = await self._records.replace(self._held, record)
-            except WriteConflict:
-                self._held = await self._over_a_mark()
+            await unbroken(self._replace())
 
     def soon(self) -> None:
-        """Has the record written when the write under way, if any, is done."""
+        """Has the record written when the write under way, if any, is done. One that fails is made up for by the next;
+        only the last one, of the outcome, has to succeed."""
         self._dirty = True
         if self._writer is None or self._writer.done():
             self._writer = asyncio.create_task(self._write_while_dirty())
 
     async def settle(self) -> None:
-        """Waits for what `soon` began. Raises as `write`."""
+        """Waits for what `soon` began."""
         if self._writer is not None:
             writer, self._writer = self._writer, None
             await writer
@@ -60,17 +64,46 @@ class Checkpoint:
 
     async def _write_while_dirty(self) -> None:
         while self._dirty:
-            await self.write()
+            try:
+                await self.write()
+            except ImageFlowError as exc:
+                execution_id = self.record.execution.execution_id
+                log.warning("checkpoint.not_written", execution_id=execution_id, error_type=exc.reason)
 
-    async def _over_a_mark(self) -> HeldRecord:
-        """Another replica may have marked the record for cancelling; nothing else may change it under us."""
-        execution = self._held.record.execution
-        stored = await self._records.hold(execution.namespace, execution.execution_id)
-        if has_ended(stored.record.execution) or not stored.record.cancel_requested:
-            raise WriteConflict("the execution was ended by another orchestrator", reason="FENCED")
+    async def _replace(self) -> None:
         record = self._held.record
-        record.cancel_requested, record.cancel_message = True, stored.record.cancel_message
+        record.reserved_event_number = record.execution.last_event_number + RESERVED_NUMBERS
+        try:
+            self._held = await self._records.replace(self._held, record)
+        except WriteConflict:
+            self._held = await self._over_another()
+        except ImageFlowError:
+            self._uncertain = record.revision
+            raise
+        self._uncertain = 0
+
+    async def _over_another(self) -> HeldRecord:
+        """Another replica may have marked the record for cancelling, or a write of ours have succeeded although it
+        failed; nothing else may change it under us."""
+        record = self._held.record
+        stored = await self._stored()
+        if stored.record.cancel_requested and not has_ended(stored.record.execution):
+            self._cancelled(stored.record.cancel_message)
+            record.cancel_requested, record.cancel_message = True, stored.record.cancel_message
+        elif not self._uncertain or stored.record.revision != self._uncertain:
+            self._fenced = True
+            raise _ended_elsewhere()
         record.revision = max(record.revision, stored.record.revision)
-        held = await self._records.replace(HeldRecord(record, stored.generation), record)
-        self._cancelled(record.cancel_message)
-        return held
+        return await self._records.replace(HeldRecord(record, stored.generation), record)
+
+    async def _stored(self) -> HeldRecord:
+        execution = self._held.record.execution
+        try:
+            return await self._records.hold(execution.namespace, execution.execution_id)
+        except NotFound as exc:
+            self._fenced = True
+            raise _ended_elsewhere() from exc
+
+
+def _ended_elsewhere() -> WriteConflict:
+    return WriteConflict("the execution was ended by another orchestrator", reason="FENCED")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
-from imageflow_common.errors import DataLoss, ImageFlowError, NotFound
-from imageflow_common.keys import INDEX_PREFIX, index_key, index_prefix, parse_index_key
+from imageflow_common.errors import DataLoss, ImageFlowError, InvalidKey, NotFound
+from imageflow_common.keys import INDEX_PREFIX, IndexedExecution, index_key, index_prefix, parse_index_key
 from imageflow_common.logs import EventLog
 from imageflow_common.store import ObjectKey, ObjectStore
 
@@ -49,16 +50,17 @@ class Janitor:
             page = await self._store.list(index_prefix(namespace), start_after=start)
             for item in page.items:
                 start = item.key
-                entry = parse_index_key(item.key)
-                removed += await self._remove(entry.namespace, entry.execution_id, item.key, moment)
+                with suppress(InvalidKey):  # somebody else's
+                    entry = parse_index_key(item.key)
+                    removed += await self._remove(entry, item.key, moment)
             if page.next_page_token is None:
                 return removed
 
-    async def _remove(self, namespace: str, execution_id: str, index: str, moment: datetime) -> int:
+    async def _remove(self, entry: IndexedExecution, index: ObjectKey, moment: datetime) -> int:
         try:
-            execution = await self._records.get(namespace, execution_id)
+            execution = await self._records.get(entry.namespace, entry.execution_id)
         except NotFound:
-            await self._store.delete(ObjectKey(index))
+            await self._store.delete(index)
             return 0
         except DataLoss:
             return 0

@@ -26,6 +26,8 @@ COMPLETION_TOPIC = "pipeline-completions"
 NAMESPACE_HEADER = "imageflow-namespace"
 _CONTENT = {"content-type": "application/json", "imageflow-schema-version": "1"}
 _KEPT_EVENTS = 4_096
+COMPLETION_EVENTS = 2
+"""An execution's last events: its last progress, and its completion."""
 RESERVED_NUMBERS = 100_000
 """How far ahead of the last event a record reserves numbers: more than a run can use between two writes."""
 
@@ -42,30 +44,28 @@ class News:
 
     def progress(self, step_id: str, status: str, message: str = "") -> None:
         """Says where a step, or with an empty id the execution, is now."""
-        body = {
-            "execution_id": self._execution.execution_id,
-            "step_id": step_id,
-            "status": status.lower(),
-            "message": message,
-            "timestamp": timestamp(now()),
-        }
-        self._tell(PROGRESS_TOPIC, body)
+        self._execution.last_event_number += 1
+        self._tell(
+            PROGRESS_TOPIC, self._execution.last_event_number, self._progress(step_id, status, message, at=now())
+        )
 
     def completion(self) -> None:
-        """Says what the execution came to: after the record says so too."""
+        """Says what the execution came to, after the record says so too, and only what the record says: so it can be
+        said again. Its numbers are the execution's last `COMPLETION_EVENTS`, which the record must count already."""
         execution = self._execution
-        status = Execution.State.Name(execution.status)
-        self.progress("", status, execution.error.message)
+        status, ended = Execution.State.Name(execution.status), execution.end_time.ToDatetime()
+        number = execution.last_event_number
+        self._tell(PROGRESS_TOPIC, number - 1, self._progress("", status, execution.error.message, at=ended))
         body = {
             "execution_id": execution.execution_id,
             "status": status.lower(),
             "execution_time": round(execution.execution_time_ms / 1e3, 6),
             "output_path": execution.final_output_path,
             "processing_time": round(sum(s.processing_time_ms for s in execution.results.values()) / 1e3, 6),
-            "completed_at": timestamp(execution.end_time.ToDatetime()),
+            "completed_at": timestamp(ended),
             "message": execution.error.message,
         }
-        self._tell(COMPLETION_TOPIC, body)
+        self._tell(COMPLETION_TOPIC, number, body)
 
     async def flush(self) -> None:
         """Waits until everything told so far is published."""
@@ -74,11 +74,26 @@ class News:
             await self._publisher
             self._publisher = None
 
-    def _tell(self, topic: str, body: Mapping[str, object]) -> None:
-        self._execution.last_event_number += 1
+    async def close(self) -> None:
+        """Publishes no more."""
+        if self._publisher is not None:
+            self._publisher.cancel()
+            await asyncio.gather(self._publisher, return_exceptions=True)
+            self._publisher = None
+
+    def _progress(self, step_id: str, status: str, message: str, *, at: datetime) -> dict[str, object]:
+        return {
+            "execution_id": self._execution.execution_id,
+            "step_id": step_id,
+            "status": status.lower(),
+            "message": message,
+            "timestamp": timestamp(at),
+        }
+
+    def _tell(self, topic: str, number: int, body: Mapping[str, object]) -> None:
         headers = {**_CONTENT, NAMESPACE_HEADER: self._execution.namespace}
         data = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
-        event = Event(topic, self._execution.execution_id, self._execution.last_event_number, data, headers)
+        event = Event(topic, self._execution.execution_id, number, data, headers)
         self.kept.append(event)
         self._waiting.put_nowait(event)
         if self._publisher is None:

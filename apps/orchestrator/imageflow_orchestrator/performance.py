@@ -11,9 +11,10 @@ from time import perf_counter
 from google.protobuf.json_format import MessageToDict
 
 from imageflow.v1.execution_pb2 import Execution
+from imageflow.v1.image_pb2 import Image
 from imageflow.v1.record_pb2 import ExecutionRecord
 from imageflow_common.errors import ImageTooLarge, ObjectNotFound
-from imageflow_common.keys import artifact_key, metadata_key, parse_user_key
+from imageflow_common.keys import artifact_key, artifacts_prefix, metadata_key, parse_user_key
 from imageflow_common.logs import EventLog
 from imageflow_common.store import ObjectKey, ObjectStore
 
@@ -27,6 +28,7 @@ from .kept import KeptImages
 from .news import News
 from .plan import Plan
 from .recorded import KeptImage, TakenOver, record_step, take_over
+from .records import now
 from .run import OutputFormat, Run, RunResult
 
 log = EventLog(__name__)
@@ -71,6 +73,7 @@ class Performance:
             self.started(run)
 
         def begun_step(step_id: StepId) -> None:
+            self.execution.results[step_id].Clear()
             self.execution.results[step_id].step_id = step_id
             self.execution.results[step_id].status = Execution.RUNNING
             self.news.progress(step_id, "RUNNING")
@@ -93,10 +96,12 @@ class Performance:
                 load=self._load,
                 slot=slot,
             )
-            await self._store_rest(kept, result, output, image)
-            self.engine.finish(  # only now: the record is written meanwhile, and an outcome in it is not gone back on
+            self.engine.finish(
                 self.execution, self.plan, result, self._requested(), with_metadata=True, kept=result.taken
             )
+            reused = [step_id for step_id in self.execution.reused_steps if step_id in result.taken]
+            self.execution.reused_steps[:] = reused
+            await self._store_rest(kept, result, output, image)
         finally:
             await kept.close()
 
@@ -106,6 +111,8 @@ class Performance:
         if result.final is not None:
             await self._store_output(result, output, image)
         self.execution.timings.store_ms += since(begun)
+        self.execution.execution_time_ms += since(begun)
+        self.execution.end_time.FromDatetime(now())
 
     def _requested(self) -> Requested:
         request = self.record.request
@@ -125,16 +132,23 @@ class Performance:
 
     async def _still_there(self, taken: TakenOver) -> TakenOver:
         """With the steps whose image is no longer in the store, or not as it was."""
-        lost: set[StepId] = set()
-        for step_id, image in taken.images.items():
-            try:
-                info = await self.store.head(ObjectKey(image.description.object_key))
-            except ObjectNotFound:
-                lost.add(step_id)
-            else:
-                if info.size_bytes != image.description.size_bytes:
-                    lost.add(step_id)
+        lost = {step_id for step_id, image in taken.images.items() if not await self._is_there(step_id, image)}
         return replace(taken, lost=frozenset(lost))
+
+    async def _is_there(self, step_id: StepId, image: Artifact) -> bool:
+        """An image of the execution that this one is a rerun of is copied first."""
+        key, size = ObjectKey(image.description.object_key), image.description.size_bytes
+        try:
+            if key.startswith(artifacts_prefix(self.execution.namespace, self.execution.execution_id)):
+                return (await self.store.head(key)).size_bytes == size
+            stored = await self.store.get(key)
+        except ObjectNotFound:
+            return False
+        own = self._own_key(step_id, self.record.steps[step_id].attempts)
+        await self.store.put(own, stored.data, media_type=stored.info.media_type)
+        image.description.object_key = self.record.steps[step_id].image.object_key = own
+        self.execution.results[step_id].output_path = own
+        return len(stored.data) == size
 
     async def _load(self, image: Artifact) -> None:
         """Brings an image that was taken over into memory."""
@@ -143,10 +157,7 @@ class Performance:
     async def _store_output(self, result: RunResult, output: OutputFormat, image: bytes) -> None:
         """The output, and what was found out next to it (R31)."""
         execution, step_id = self.execution, self.plan.output.step_id
-        attempts = max(1, result.outcome.steps[step_id].attempts)
-        own = artifact_key(execution.namespace, execution.execution_id, step_id, attempts)
-        asked = self.record.request.output_path
-        key = parse_user_key(asked) if asked else own
+        key, written = self._output_key(max(1, result.outcome.steps[step_id].attempts), output.media_type)
         metadata = {
             "executionId": execution.execution_id,
             "pipelineId": execution.pipeline_id,
@@ -158,10 +169,25 @@ class Performance:
         }
         found_out = json.dumps(metadata, ensure_ascii=False).encode()
         writes = [self.store.put(metadata_key(key), found_out, media_type=_JSON)]
-        if execution.results[step_id].output_path != key:
+        if not written:
             writes.append(self.store.put(key, image, media_type=output.media_type))
         for outcome in await asyncio.gather(*writes, return_exceptions=True):
             if isinstance(outcome, BaseException):
                 raise outcome
         execution.final_output_path = key
         execution.results[step_id].output_path = key
+
+    def _output_key(self, attempts: int, media_type: str) -> tuple[ObjectKey, bool]:
+        """Where the output goes, and whether it is there: what the output step answered is kept as an artifact, but as
+        raw pixels where other steps take it too."""
+        step_id, asked = self.plan.output.step_id, self.record.request.output_path
+        if asked:
+            return parse_user_key(asked), False
+        own = self._own_key(step_id, attempts)
+        kept = self.record.steps[step_id].image if step_id in self.record.steps else Image()
+        if kept.object_key != own:
+            return own, False
+        return (own, True) if kept.media_type == media_type else (ObjectKey(f"{own}-output"), False)
+
+    def _own_key(self, step_id: StepId, attempts: int) -> ObjectKey:
+        return artifact_key(self.execution.namespace, self.execution.execution_id, step_id, attempts)

@@ -27,6 +27,8 @@ from imageflow_common.keys import (
 from imageflow_common.store import MAX_PAGE_SIZE, ObjectKey, ObjectStore
 
 SCHEMA_VERSION = 1
+UNKNOWN_VERSION = "UNKNOWN_RECORD_VERSION"
+"""The reason of DataLoss for a record that a later version wrote: nothing is wrong with it."""
 _JSON = "application/json"
 _EMPTY = "application/octet-stream"
 _ENDED = {Execution.COMPLETED, Execution.FAILED, Execution.CANCELLED}
@@ -60,9 +62,7 @@ class Records:
         try:
             info = await self._store.put(self._key(execution), _encode(record), media_type=_JSON, if_absent=True)
         except WriteConflict as exc:
-            await self._withdraw(execution, entry)
-            if pending:
-                await self.settle(execution)
+            await self._withdraw(execution)
             taken = f"there is an execution {execution.execution_id!r} already"
             raise AlreadyExists(taken, reason="EXECUTION_EXISTS") from exc
         return HeldRecord(record, info.generation)
@@ -107,7 +107,8 @@ class Records:
         while True:
             page = await self._store.list(PENDING_PREFIX, page_size=MAX_PAGE_SIZE, page_token=token)
             for item in page.items:
-                yield parse_pending_key(item.key)
+                with suppress(InvalidKey):  # somebody else's
+                    yield parse_pending_key(item.key)
             if (token := page.next_page_token) is None:
                 return
 
@@ -134,11 +135,12 @@ class Records:
             if _entry_of(found) == key:
                 yield found
 
-    async def _withdraw(self, loser: Execution, entry: ObjectKey) -> None:
-        """Removes the entry of an execution whose id was taken, unless it is the winner's too."""
+    async def _withdraw(self, loser: Execution) -> None:
+        """Removes marker and entry of an execution whose id was taken, unless they are the winner's too."""
         with suppress(NotFound, DataLoss):
-            if _entry_of(await self.get(loser.namespace, loser.execution_id)) != entry:
-                await self._store.delete(entry)
+            if _entry_of(await self.get(loser.namespace, loser.execution_id)) != _entry_of(loser):
+                await self.settle(loser)
+                await self._store.delete(_entry_of(loser))
 
     def _key(self, execution: Execution) -> ObjectKey:
         return record_key(execution.namespace, execution.execution_id)
@@ -151,9 +153,9 @@ def has_ended(execution: Execution) -> bool:
     return execution.status in _ENDED
 
 
-def belongs_to(marker: IndexedExecution, execution: Execution) -> bool:
-    """Whether a marker is the execution's own: one that lost its id to another has another time."""
-    return pending_key(marker.namespace, marker.created, marker.execution_id) == pending_key(
+def marks(entry: IndexedExecution, execution: Execution) -> bool:
+    """Whether it is the execution's own marker, and not one that lost the race for its id."""
+    return pending_key(entry.namespace, entry.created, entry.execution_id) == pending_key(
         execution.namespace, _created(execution), execution.execution_id
     )
 
@@ -179,7 +181,7 @@ def _decode(data: bytes) -> ExecutionRecord:
     try:
         fields = json.loads(data)
         if fields["schemaVersion"] != SCHEMA_VERSION:
-            raise DataLoss(f"a record of schema version {fields['schemaVersion']}", reason="UNKNOWN_RECORD_VERSION")
+            raise DataLoss(f"a record of schema version {fields['schemaVersion']}", reason=UNKNOWN_VERSION)
         record = ParseDict(fields, ExecutionRecord(), ignore_unknown_fields=True)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, ParseError) as exc:
         raise DataLoss("the record of this execution is damaged", reason="RECORD_DAMAGED") from exc

@@ -9,11 +9,10 @@ from google.protobuf.struct_pb2 import Value
 from imageflow.v1.pipeline_pb2 import Pipeline
 from imageflow.v1.record_pb2 import ExecutionRecord, RecordedRequest
 from imageflow_common.errors import FailedPrecondition, InvalidArgument, ObjectNotFound, Violation
-from imageflow_common.keys import artifact_key
 from imageflow_common.store import ObjectKey, ObjectStore
 
+from .claim import fingerprint, new_record
 from .engine import Requested
-from .executions import new_record
 from .messages import read_values
 from .plan import Plan
 from .planned import ASYNCHRONOUS
@@ -38,9 +37,10 @@ class Reruns:
         overrides: Mapping[str, Value],
         new_execution_id: str,
     ) -> ExecutionRecord:
-        """The record of the new execution, the images that it takes over copied. Raises NotFound; FailedPrecondition
-        for an execution that has not ended, has no definition, or is a batch; InvalidArgument for a step that is not
-        there, or an override of a step that would not run again; InvalidPipeline."""
+        """The record of the new execution, which copies the images that it takes over when it begins. Raises NotFound;
+        FailedPrecondition for an execution that has not ended, has no definition, or is a batch, and for an image that
+        is gone; InvalidArgument for a step that is not there, or an override of a step that would not run again;
+        InvalidPipeline."""
         old = (await self._records.hold(namespace, execution_id)).record
         if not has_ended(old.execution):
             raise FailedPrecondition("the execution has not ended", reason="EXECUTION_RUNNING")
@@ -48,14 +48,14 @@ class Reruns:
             raise FailedPrecondition("this execution kept nothing that could run again", reason="NOT_RERUNNABLE")
         request = RecordedRequest()
         request.CopyFrom(old.request)
-        request.output_path = old.request.output_path
         for name, value in overrides.items():
             request.overrides[name].CopyFrom(value)
         plan = self._planner.given(request.pipeline, read_values(request.overrides), defaults=ASYNCHRONOUS)
         again = _run_again(old, from_step)
         _check_overrides(overrides, again)
         requested = Requested(namespace=namespace, execution_id=new_execution_id)
-        record = new_record(request, plan, requested, ExecutionRecord.ASYNCHRONOUS)
+        sha256 = fingerprint(request, "rerun", execution_id, from_step)
+        record = new_record(request, plan, requested, ExecutionRecord.ASYNCHRONOUS, request_sha256=sha256)
         record.execution.rerun_of = execution_id
         await self._take_over(old, record, plan, again)
         return record
@@ -65,23 +65,17 @@ class Reruns:
         for step_id in taken:
             record.steps[step_id].CopyFrom(old.steps[step_id])
             record.execution.results[step_id].CopyFrom(old.execution.results[step_id])
-            image = record.steps[step_id].image
-            if not image.object_key:
-                continue
-            key = artifact_key(
-                record.execution.namespace, record.execution.execution_id, step_id, old.steps[step_id].attempts
-            )
-            try:
-                stored = await self._store.get(ObjectKey(image.object_key))
-            except ObjectNotFound as exc:
-                raise FailedPrecondition(
-                    f"the image of {step_id!r} is no longer in the store; start from that step",
-                    reason="ARTIFACT_GONE",
-                ) from exc
-            await self._store.put(key, stored.data, media_type=stored.info.media_type)
-            image.object_key = key
-            record.execution.results[step_id].output_path = key
+            if key := record.steps[step_id].image.object_key:
+                await self._check_there(step_id, ObjectKey(key))
         record.execution.reused_steps.extend(taken)
+
+    async def _check_there(self, step_id: str, key: ObjectKey) -> None:
+        try:
+            await self._store.head(key)
+        except ObjectNotFound as exc:
+            raise FailedPrecondition(
+                f"the image of {step_id!r} is no longer in the store; start from that step", reason="ARTIFACT_GONE"
+            ) from exc
 
 
 def _run_again(old: ExecutionRecord, from_step: str) -> set[str]:

@@ -349,7 +349,7 @@ class Run:
 
     def _free_all(self, keep: Artifact | None) -> None:
         """The final image is the caller's to release."""
-        for image in (self.input, *self._images.values()):
+        for image in (self.input, *self.taken.images.values(), *self._images.values()):
             if image is not keep:
                 self.transport.release(image)
 

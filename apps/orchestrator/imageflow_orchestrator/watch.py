@@ -9,11 +9,12 @@ from datetime import datetime
 
 from imageflow.v1.execution_pb2 import Execution
 from imageflow.v1.execution_service_pb2 import ExecutionEvent
+from imageflow_common.errors import NotFound
 from imageflow_common.events import Event, Events, Lagged
 
 from .executions import Executions
 from .news import NAMESPACE_HEADER, PROGRESS_TOPIC
-from .records import Records, has_ended
+from .records import has_ended
 
 _LOOK_AGAIN_SECONDS = 2.0
 """How often the record is looked at although no event came: events are hints, the record is the truth."""
@@ -24,16 +25,15 @@ _LOOKS_PER_SIGN = 10
 class Watcher:
     """Serves watches."""
 
-    def __init__(self, executions: Executions, records: Records, events: Events) -> None:
+    def __init__(self, executions: Executions, events: Events) -> None:
         self._executions = executions
-        self._records = records
         self._events = events
 
     async def watch(self, namespace: str, execution_id: str, after_event: int) -> AsyncIterator[ExecutionEvent]:
         """Raises NotFound before the first message. Events up to `after_event` are not told again; those between it
         and now are, as far as they are kept."""
         async with self._events.subscribe(PROGRESS_TOPIC, key=execution_id) as news:
-            standing = await self._standing(namespace, execution_id)
+            standing = await self._executions.known(namespace, execution_id)
             yield _snapshot(standing)
             if has_ended(standing):
                 return
@@ -58,7 +58,11 @@ class Watcher:
                 seen = received.number
                 yield _told(received)
                 continue
-            standing = await self._standing(namespace, execution_id)
+            try:
+                standing = await self._executions.known(namespace, execution_id)
+            except NotFound:
+                yield ExecutionEvent(number=seen, execution_id=execution_id, message="deleted", terminal=True)
+                return
             if received is None and not missed and not has_ended(standing):
                 quiet += 1
                 if quiet % _LOOKS_PER_SIGN == 0:
@@ -74,13 +78,6 @@ class Watcher:
             if told.terminal:
                 return
 
-    async def _standing(self, namespace: str, execution_id: str) -> Execution:
-        """As this process knows it, else as the record says."""
-        live = self._executions.live(namespace, execution_id)
-        copy = Execution()
-        copy.CopyFrom(live.execution if live is not None else await self._records.get(namespace, execution_id))
-        return copy
-
     def _kept(self, namespace: str, execution_id: str, after: int, up_to: int) -> list[Event]:
         live = self._executions.live(namespace, execution_id)
         if live is None or not after:
@@ -89,11 +86,14 @@ class Watcher:
 
 
 async def _next(news: AsyncIterator[Event | Lagged]) -> Event | Lagged | None:
-    """The next event; None when there was none for a while, or will be none."""
+    """The next event; None when there was none for a while."""
     try:
         async with asyncio.timeout(_LOOK_AGAIN_SECONDS):
             return await anext(news)
-    except (TimeoutError, StopAsyncIteration):
+    except TimeoutError:
+        return None
+    except StopAsyncIteration:  # there will be none any more
+        await asyncio.sleep(_LOOK_AGAIN_SECONDS)
         return None
 
 

@@ -86,6 +86,8 @@ async def test_a_definition_as_a_message_runs_the_same(at: Served) -> None:
     done = await at.call(EXECUTE, request)
 
     assert (done.execution_id, done.status) == ("mine", Execution.COMPLETED)
+    assert await at.call(EXECUTE, request) == done
+    request.output_path = "elsewhere.png"
     assert (await refused(lambda: at.call(EXECUTE, request))).reason == "EXECUTION_EXISTS"
 
 
@@ -144,7 +146,7 @@ async def test_every_fault_of_a_request_is_told_at_once(at: Served) -> None:
     ("document", "reason"),
     [
         (b"{", "INVALID_JSON"),
-        (b"", "INVALID_JSON"),
+        (b"", "INVALID_PIPELINE"),
         ({}, "INVALID_PIPELINE"),
         ({"pipelineId": "p", "pipeline": CHAIN}, "INVALID_PIPELINE"),
         ({"pipelineId": "../p", "inputPath": "x"}, "INVALID_ARGUMENT"),
@@ -225,7 +227,7 @@ async def ended(at: Served, execution_id: str) -> Execution:
 
 async def test_a_caller_of_process_who_goes_away_frees_the_slot(tmp_path: Path) -> None:
     """R54, R75"""
-    async with served(tmp_path, max_running=1, max_waiting=1) as at:
+    async with served(tmp_path, max_running_executions=1, max_waiting_executions=1) as at:
         await at.json(CREATE, definition(step("a", "wait")))
         await at.json(CREATE, CHAIN | {"pipelineId": "chain"})
         call = at.start(PROCESS, pipeline_id="p", body=image())
@@ -386,7 +388,7 @@ async def test_a_failed_processing_leaves_a_record_that_its_error_names(at: Serv
 
 async def test_what_is_too_much_is_told_to_come_back(tmp_path: Path) -> None:
     """R75, D10"""
-    async with served(tmp_path, max_running=1, max_waiting=1) as at:
+    async with served(tmp_path, max_running_executions=1, max_waiting_executions=1) as at:
         await at.json(CREATE, definition(step("a", "wait")))
         first = asyncio.create_task(at.call(PROCESS, pipeline_id="p", body=image()))
         await eventually(at.lock.entered.is_set)

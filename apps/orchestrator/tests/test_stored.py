@@ -11,6 +11,7 @@ from tests.orchestrator_scripted import Bench, bench
 
 from imageflow.v1.execution_pb2 import Execution
 from imageflow.v1.pipeline_pb2 import Pipeline, Step
+from imageflow.v1.record_pb2 import ExecutionRecord
 from imageflow_common.errors import AlreadyExists, DataLoss, InvalidArgument, InvalidPipeline, NotFound, WriteConflict
 from imageflow_common.keys import definition_key, index_key, newest_key, record_key
 from imageflow_common.store import ObjectKey
@@ -42,9 +43,10 @@ def definition(version: str = "1", pipeline_id: str = "p", name: str = "P", comp
     )
 
 
-def execution(execution_id: str = "e", *, after: int = 0, namespace: str = "default") -> Execution:
-    made = Execution(execution_id=execution_id, namespace=namespace, status=Execution.RUNNING)
-    made.create_time.FromDatetime(datetime(2025, 1, 1, tzinfo=UTC) + timedelta(seconds=after))
+def record(execution_id: str = "e", *, after: int = 0, namespace: str = "default") -> ExecutionRecord:
+    made = ExecutionRecord()
+    made.execution.MergeFrom(Execution(execution_id=execution_id, namespace=namespace, status=Execution.RUNNING))
+    made.execution.create_time.FromDatetime(datetime(2025, 1, 1, tzinfo=UTC) + timedelta(seconds=after))
     return made
 
 
@@ -165,8 +167,8 @@ async def test_a_page_token_that_is_none_of_ours_is_an_invalid_argument(store: L
 async def test_another_namespaces_token_shows_none_of_its_executions(store: LocalStore) -> None:
     records = Records(store)
     for number in range(3):
-        await records.create(execution(f"theirs{number}", after=number, namespace="a"))
-        await records.create(execution(f"mine{number}", after=number, namespace="b"))
+        await records.create(record(f"theirs{number}", after=number, namespace="a"))
+        await records.create(record(f"mine{number}", after=number, namespace="b"))
     _, token = await records.page("a", page_size=1, page_token=None)
 
     try:
@@ -179,11 +181,11 @@ async def test_another_namespaces_token_shows_none_of_its_executions(store: Loca
 
 async def test_an_execution_id_is_taken_once_in_a_namespace(store: LocalStore) -> None:
     records = Records(store)
-    await records.create(execution())
-    await records.create(execution(namespace="other"))
+    await records.create(record())
+    await records.create(record(namespace="other"))
 
     with pytest.raises(AlreadyExists) as caught:
-        await records.create(execution())
+        await records.create(record())
 
     assert caught.value.reason == "EXECUTION_EXISTS"
 
@@ -191,10 +193,10 @@ async def test_an_execution_id_is_taken_once_in_a_namespace(store: LocalStore) -
 @pytest.mark.parametrize("after", [0, 60])
 async def test_a_refused_execution_leaves_one_entry_and_it_is_the_winners(store: LocalStore, after: int) -> None:
     records = Records(store)
-    await records.create(execution())
+    await records.create(record())
 
     with pytest.raises(AlreadyExists):
-        await records.create(execution(after=after))
+        await records.create(record(after=after))
 
     assert len((await store.list(".imageflow/index/")).items) == 1
     found, _ = await records.page("default", page_size=9, page_token=None)
@@ -203,7 +205,7 @@ async def test_a_refused_execution_leaves_one_entry_and_it_is_the_winners(store:
 
 async def test_an_entry_that_lost_or_whose_record_was_never_written_is_passed_over(store: LocalStore) -> None:
     records, later = Records(store), datetime(2025, 1, 2, tzinfo=UTC)
-    await records.create(execution())
+    await records.create(record())
     for execution_id in ("e", "f"):
         await store.put(index_key("default", later, execution_id), b"", media_type="text/plain")
 
@@ -214,23 +216,23 @@ async def test_an_entry_that_lost_or_whose_record_was_never_written_is_passed_ov
 
 async def test_a_record_is_replaced_only_over_what_was_read(store: LocalStore) -> None:
     records = Records(store)
-    held = await records.create(execution())
-    done = execution()
-    done.status = Execution.COMPLETED
-    done.results["a"].metadata.update({"boxes": [1, {"x": None}]})
+    held = await records.create(record())
+    done = record()
+    done.execution.status = Execution.COMPLETED
+    done.execution.results["a"].metadata.update({"boxes": [1, {"x": None}]})
 
     again = await records.replace(held, done)
 
-    assert await records.get("default", "e") == done
+    assert await records.get("default", "e") == done.execution
     with pytest.raises(WriteConflict):
-        await records.replace(held, execution())
-    await records.replace(again, execution())
+        await records.replace(held, record())
+    await records.replace(again, record())
 
 
 async def test_executions_are_listed_newest_first_page_by_page(store: LocalStore) -> None:
     records = Records(store)
     for number in range(5):
-        await records.create(execution(f"e{number}", after=number * 100_000))
+        await records.create(record(f"e{number}", after=number * 100_000))
 
     first, token = await records.page("default", page_size=3, page_token=None)
     second, end = await records.page("default", page_size=3, page_token=token)
@@ -244,8 +246,8 @@ async def test_executions_are_listed_newest_first_page_by_page(store: LocalStore
 )
 async def test_a_damaged_record_is_data_loss_and_hides_no_other(store: LocalStore, damage: bytes) -> None:
     records = Records(store)
-    await records.create(execution("good"))
-    await records.create(execution("bad", after=1))
+    await records.create(record("good"))
+    await records.create(record("bad", after=1))
     await store.put(record_key("default", "bad"), damage, media_type="application/json")
 
     with pytest.raises(DataLoss):
@@ -263,7 +265,7 @@ async def test_an_execution_that_is_not_there_is_not_found(store: LocalStore) ->
 
 async def test_what_somebody_else_put_into_the_index_is_passed_over(store: LocalStore) -> None:
     records = Records(store)
-    await records.create(execution())
+    await records.create(record())
     await store.put(ObjectKey(".imageflow/index/default/stray"), b"", media_type="text/plain")
 
     found, _ = await records.page("default", page_size=9, page_token=None)

@@ -5,25 +5,18 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.orchestrator_scripted import (
-    JPEG,
-    Bench,
-    bench,
-    eventually,
-    lines,
-    never,
-    step,
-)
+from tests.orchestrator_executions import Site, site
+from tests.orchestrator_scripted import JPEG, eventually, lines, never, step
 
 from imageflow.v1.component_pb2 import ComponentRequest, ComponentResponse
 from imageflow.v1.detect_pb2 import Detection, DetectMetadata
 from imageflow.v1.execution_pb2 import Execution
+from imageflow.v1.record_pb2 import ExecutionRecord, RecordedRequest
 from imageflow_common.errors import (
     AlreadyExists,
     ImageTooLarge,
@@ -35,74 +28,23 @@ from imageflow_common.errors import (
     UnsupportedImage,
 )
 from imageflow_common.images import decode
-from imageflow_common.store import ObjectInfo, ObjectKey
-from imageflow_common.store_local import LocalStore
-from imageflow_orchestrator.admission import Admission
-from imageflow_orchestrator.engine import Engine, Requested
-from imageflow_orchestrator.plan import Plan
-from imageflow_orchestrator.records import Records
-from imageflow_orchestrator.run import Instruments
-from imageflow_orchestrator.stored_runs import StoredRuns
-
-
-class FailingStore(LocalStore):
-    """Fails to write what `refuses` is part of, and holds up what `holds` is part of."""
-
-    refuses: Mapping[str, Exception] = {}
-    holds: str = "\0"
-
-    async def put(self, key: ObjectKey, *args: Any, **options: Any) -> ObjectInfo:
-        for part, error in self.refuses.items():
-            if part in key:
-                raise error
-        info = await super().put(key, *args, **options)
-        if self.holds in key:
-            await asyncio.Event().wait()
-        return info
-
-
-@dataclass(slots=True)
-class Stored:
-    """Everything that runs over the store need."""
-
-    at: Bench
-    store: FailingStore
-    records: Records
-    runs: StoredRuns
-    engine: Engine
-
-    async def execute(self, plan: Plan, output_path: str = "", **requested: Any) -> Execution:
-        return await self.runs.execute(plan, "in.jpg", output_path, Requested(execution_id="e", **requested))
-
-    async def record(self) -> Execution:
-        return await self.records.get("default", "e")
-
-    async def keys(self, prefix: str = "artifacts/") -> list[str]:
-        return [item.key for item in (await self.store.list(prefix)).items]
+from imageflow_common.store import ObjectKey
+from imageflow_orchestrator.engine import Requested
 
 
 @pytest.fixture
-async def on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Stored]:
+async def on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Site]:
     """Nothing is left in shared memory, and no task."""
     monkeypatch.setattr("imageflow_orchestrator.images.INLINE_BELOW_BYTES", 1)
-    store = FailingStore(tmp_path / "store")
-    await store.put(ObjectKey("in.jpg"), JPEG, media_type="image/jpeg")
-    async with bench(tmp_path / "shared") as at:
-        records = Records(store)
-        engine = Engine(
-            catalog=at.catalog,
-            caller=at.step_caller,
-            transport=at.transport,
-            admission=Admission(max_running=1, max_waiting=0),
-            instruments=Instruments(),
-            max_image_bytes=1_000,
-            records=records,
-            process_records="failed",
-        )
-        yield Stored(at, store, records, StoredRuns(engine, store, records), engine)
-        assert at.files() == []
+    async with site(tmp_path, max_running=1, max_waiting=0) as made:
+        yield made
+        assert made.at.files() == []
         assert asyncio.all_tasks() == {asyncio.current_task()}
-    await store.close()
+
+
+def with_output(request: RecordedRequest, key: str) -> RecordedRequest:
+    request.output_path = key
+    return request
 
 
 async def find(request: ComponentRequest) -> ComponentResponse:
@@ -110,12 +52,12 @@ async def find(request: ComponentRequest) -> ComponentResponse:
     return ComponentResponse(metadata=found.SerializeToString())
 
 
-async def test_the_output_and_what_was_found_out_are_stored_before_success_is_told(on: Stored) -> None:
+async def test_the_output_and_what_was_found_out_are_stored_before_success_is_told(on: Site) -> None:
     """R14, R31"""
     on.at.caller.script = {"look": [find]}
-    plan = on.at.plan(step("look", "detect"), step("b", "filter", "look"))
+    request = on.request(step("look", "detect"), step("b", "filter", "look"))
 
-    done = await on.execute(plan, "out/b.jpg")
+    done = await on.execute(with_output(request, "out/b.jpg"))
 
     assert (done.status, done.final_output_path) == (Execution.COMPLETED, "out/b.jpg")
     assert done.results["b"].output_path == "out/b.jpg"
@@ -131,9 +73,9 @@ async def test_the_output_and_what_was_found_out_are_stored_before_success_is_to
     assert await on.record() == done
 
 
-async def test_without_an_output_path_the_output_goes_to_a_key_of_the_executions_own(on: Stored) -> None:
+async def test_without_an_output_path_the_output_goes_to_a_key_of_the_executions_own(on: Site) -> None:
     """R30"""
-    done = await on.execute(on.at.plan(step("a", "resize")))
+    done = await on.execute(on.request(step("a", "resize")))
 
     assert done.final_output_path == "artifacts/default/e/a/1"
     assert await on.keys() == ["artifacts/default/e/a/1", "artifacts/default/e/a/1.json"]
@@ -152,14 +94,14 @@ async def test_without_an_output_path_the_output_goes_to_a_key_of_the_executions
     ],
 )
 async def test_an_intermediate_is_kept_as_its_step_says(
-    on: Stored, persist: str | None, fails: bool, kept: list[str]
+    on: Site, persist: str | None, fails: bool, kept: list[str]
 ) -> None:
     """D7"""
     if fails:
         on.at.caller.script = {"b": [InvalidImage("x")]}
-    plan = on.at.plan(step("a", **({"persist": persist} if persist else {})), step("b", "filter", "a"))
+    request = on.request(step("a", **({"persist": persist} if persist else {})), step("b", "filter", "a"))
 
-    done = await on.execute(plan, "out.jpg")
+    done = await on.execute(with_output(request, "out.jpg"))
 
     assert done.status == (Execution.FAILED if fails else Execution.COMPLETED)
     assert await on.keys() == kept
@@ -169,12 +111,12 @@ async def test_an_intermediate_is_kept_as_its_step_says(
         assert pixels.array.tobytes() == b"a#1"
 
 
-async def test_a_run_that_failed_is_an_answer_with_every_result_there_is(on: Stored) -> None:
+async def test_a_run_that_failed_is_an_answer_with_every_result_there_is(on: Site) -> None:
     """R14, R51, R53"""
     on.at.caller.script = {"b": [InvalidImage("no image at all")]}
-    plan = on.at.plan(step("a"), step("b", "filter", "a"), step("c", "filter", "b"))
+    request = on.request(step("a"), step("b", "filter", "a"), step("c", "filter", "b"))
 
-    done = await on.execute(plan, "out.jpg")
+    done = await on.execute(with_output(request, "out.jpg"))
 
     assert done.status == Execution.FAILED
     assert (done.error.reason, done.error.step_id) == ("INVALID_IMAGE", "b")
@@ -185,20 +127,21 @@ async def test_a_run_that_failed_is_an_answer_with_every_result_there_is(on: Sto
     assert await on.record() == done
 
 
-async def test_a_taken_execution_id_is_refused_and_its_record_untouched(on: Stored) -> None:
-    done = await on.execute(on.at.plan(step("a")))
+async def test_a_taken_execution_id_is_refused_and_its_record_untouched(on: Site) -> None:
+    done = await on.execute(on.request(step("a")))
 
-    with pytest.raises(AlreadyExists):
-        await on.execute(on.at.plan(step("a")))
+    with pytest.raises(AlreadyExists) as caught:
+        await on.execute(on.request(step("a"), output_path="other.jpg"))
 
+    assert "outputPath" in caught.value.message
     assert await on.record() == done
 
 
-async def test_an_input_that_is_not_there_fails_the_execution(on: Stored) -> None:
+async def test_an_input_that_is_not_there_fails_the_execution(on: Site) -> None:
     await on.store.delete(ObjectKey("in.jpg"))
 
     with pytest.raises(ObjectNotFound):
-        await on.execute(on.at.plan(step("a")))
+        await on.execute(on.request(step("a")))
 
     record = await on.record()
     assert (record.status, record.error.reason) == (Execution.FAILED, "OBJECT_NOT_FOUND")
@@ -209,25 +152,25 @@ async def test_an_input_that_is_not_there_fails_the_execution(on: Stored) -> Non
     ("data", "error"), [(b"x" * 1_001, ImageTooLarge), (b"text", UnsupportedImage), (b"", InvalidImage)]
 )
 async def test_an_input_that_cannot_be_an_image_fails_the_execution(
-    on: Stored, data: bytes, error: type[Exception]
+    on: Site, data: bytes, error: type[Exception]
 ) -> None:
     """R53"""
     await on.store.put(ObjectKey("in.jpg"), data, media_type="image/jpeg")
 
     with pytest.raises(error):
-        await on.execute(on.at.plan(step("a")))
+        await on.execute(on.request(step("a")))
 
     assert (await on.record()).status == Execution.FAILED
     assert on.at.caller.calls == []
 
 
 @pytest.mark.parametrize("part", ["out.jpg", "out.jpg.json", "artifacts/"])
-async def test_a_store_that_fails_in_the_middle_fails_the_execution(on: Stored, part: str) -> None:
+async def test_a_store_that_fails_in_the_middle_fails_the_execution(on: Site, part: str) -> None:
     on.store.refuses = {part: StorageFull("no room")}
-    plan = on.at.plan(step("a", persist="ALWAYS"), step("b", "filter", "a"))
+    request = on.request(step("a", persist="ALWAYS"), step("b", "filter", "a"))
 
     with pytest.raises(StorageFull):
-        await on.execute(plan, "out.jpg")
+        await on.execute(with_output(request, "out.jpg"))
 
     record = await on.record()
     assert (record.status, record.error.reason, record.final_output_path) == (
@@ -238,33 +181,33 @@ async def test_a_store_that_fails_in_the_middle_fails_the_execution(on: Stored, 
 
 
 async def test_an_intermediate_that_cannot_be_stored_does_not_hide_why_the_run_failed(
-    on: Stored, caplog: pytest.LogCaptureFixture
+    on: Site, caplog: pytest.LogCaptureFixture
 ) -> None:
     on.store.refuses = {"artifacts/": Unavailable("gone")}
     on.at.caller.script = {"b": [InvalidImage("x")]}
-    plan = on.at.plan(step("a", persist="ON_FAILURE"), step("b", "filter", "a"))
+    request = on.request(step("a", persist="ON_FAILURE"), step("b", "filter", "a"))
 
-    done = await on.execute(plan)
+    done = await on.execute(request)
 
     assert done.error.reason == "INVALID_IMAGE"
     assert lines(caplog, "artifact.not_written") == [{"execution_id": "e", "error_type": "UNAVAILABLE"}]
 
 
-async def test_a_bug_of_ours_closes_the_record_and_tells_nothing(on: Stored) -> None:
+async def test_a_bug_of_ours_closes_the_record_and_tells_nothing(on: Site) -> None:
     on.store.refuses = {"out.jpg": ZeroDivisionError("/secret")}
 
     with pytest.raises(ZeroDivisionError):
-        await on.execute(on.at.plan(step("a")), "out.jpg")
+        await on.execute(on.request(step("a"), output_path="out.jpg"))
 
     record = await on.record()
     assert (record.status, record.error.code, record.error.message) == (Execution.FAILED, "INTERNAL", "internal error")
 
 
-async def test_an_execution_whose_caller_goes_away_is_cancelled_and_its_images_are_gone(on: Stored) -> None:
+async def test_an_execution_whose_caller_goes_away_is_cancelled_and_its_images_are_gone(on: Site) -> None:
     """R54"""
     on.at.caller.script = {"b": [never]}
-    plan = on.at.plan(step("a", persist="ON_FAILURE"), step("b", "filter", "a"))
-    executing = asyncio.create_task(on.execute(plan))
+    request = on.request(step("a", persist="ON_FAILURE"), step("b", "filter", "a"))
+    executing = asyncio.create_task(on.execute(request))
     await eventually(lambda: on.at.caller.running == {"b"})
 
     executing.cancel()
@@ -280,11 +223,11 @@ async def test_an_execution_whose_caller_goes_away_is_cancelled_and_its_images_a
     ("held", "expected"), [("artifacts/default/e/a", Execution.CANCELLED), ("out.jpg", Execution.CANCELLED)]
 )
 async def test_a_caller_who_goes_away_while_something_is_stored_leaves_a_closed_record(
-    on: Stored, held: str, expected: Execution.State
+    on: Site, held: str, expected: Execution.State
 ) -> None:
     on.store.holds = held
-    plan = on.at.plan(step("a", persist="ALWAYS"), step("b", "filter", "a"))
-    executing = asyncio.create_task(on.execute(plan, "out.jpg"))
+    request = on.request(step("a", persist="ALWAYS"), step("b", "filter", "a"))
+    executing = asyncio.create_task(on.execute(with_output(request, "out.jpg")))
     on_disk = on.store
     while not (await on_disk.list(held)).items:  # noqa: ASYNC110 - it asks the store
         await asyncio.sleep(0.002)
@@ -296,18 +239,18 @@ async def test_a_caller_who_goes_away_while_something_is_stored_leaves_a_closed_
 
 
 async def test_a_caller_who_goes_away_while_the_record_is_created_leaves_a_closed_one(
-    on: Stored, monkeypatch: pytest.MonkeyPatch
+    on: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     entered, go_on = asyncio.Event(), asyncio.Event()
     create = on.records.create
 
-    async def slow(execution: Execution) -> Any:
+    async def slow(record: ExecutionRecord, *, pending: bool) -> Any:
         entered.set()
         await go_on.wait()
-        return await create(execution)
+        return await create(record, pending=pending)
 
     monkeypatch.setattr(on.records, "create", slow)
-    executing = asyncio.create_task(on.execute(on.at.plan(step("a"))))
+    executing = asyncio.create_task(on.execute(on.request(step("a"))))
     await entered.wait()
 
     executing.cancel()
@@ -329,25 +272,21 @@ async def test_a_caller_who_goes_away_while_the_record_is_created_leaves_a_close
         ("in.jpg", "x" * 253),
     ],
 )
-async def test_a_key_that_is_none_is_refused_before_anything_is_stored(
-    on: Stored, source: str, destination: str
-) -> None:
+async def test_a_key_that_is_none_is_refused_before_anything_is_stored(on: Site, source: str, destination: str) -> None:
     with pytest.raises(InvalidKey):
-        await on.runs.execute(on.at.plan(step("a")), source, destination, Requested())
+        await on.execute(on.request(step("a"), input_path=source, output_path=destination))
 
     assert await on.keys(".imageflow/") == []
 
 
-async def test_each_execution_is_one_line_of_the_log_with_its_paths(
-    on: Stored, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_each_execution_is_one_line_of_the_log_with_its_paths(on: Site, caplog: pytest.LogCaptureFixture) -> None:
     """R62"""
     caplog.set_level(logging.INFO)
 
-    await on.execute(on.at.plan(step("a")), "out.jpg")
+    await on.execute(on.request(step("a"), output_path="out.jpg"))
     await on.store.delete(ObjectKey("in.jpg"))
     with pytest.raises(ObjectNotFound):
-        await on.runs.execute(on.at.plan(step("a")), "in.jpg", "", Requested(execution_id="f"))
+        await on.execute(on.request(step("a")), "f")
 
     done, failed = lines(caplog, "execution.finished")
     assert done.pop("processing_time_seconds") > 0
@@ -361,13 +300,15 @@ async def test_each_execution_is_one_line_of_the_log_with_its_paths(
     assert (failed["execution_id"], failed["status"], failed["error_type"]) == ("f", "FAILED", "OBJECT_NOT_FOUND")
 
 
-async def test_an_image_in_hand_is_processed_and_nothing_but_a_failure_is_recorded(on: Stored) -> None:
+async def test_an_image_in_hand_is_processed_and_nothing_but_a_failure_is_recorded(on: Site) -> None:
     """D7"""
     on.at.caller.script = {"a": [find, InvalidImage("x")]}
-    plan = on.at.plan(step("a", "detect"), step("b", "filter", "a"))
+    request = on.request(step("a", "detect"), step("b", "filter", "a"))
 
-    done = await on.engine.process(plan, JPEG, "image/jpeg", Requested(execution_id="e"))
-    failed = await on.engine.process(plan, JPEG, "", Requested(execution_id="f"))
+    done = await on.engine.process(
+        on.planner.given(request.pipeline, {}), JPEG, "image/jpeg", Requested(execution_id="e")
+    )
+    failed = await on.engine.process(on.planner.given(request.pipeline, {}), JPEG, "", Requested(execution_id="f"))
 
     assert (done.data, done.media_type) == (b"b#1", "image/jpeg")
     assert (failed.data, failed.execution.error.reason) == (b"", "INVALID_IMAGE")
@@ -377,21 +318,21 @@ async def test_an_image_in_hand_is_processed_and_nothing_but_a_failure_is_record
     assert found[0].results["a"].error.reason == "INVALID_IMAGE"
 
 
-async def test_an_answer_does_not_wait_for_a_record_that_cannot_be_written(on: Stored) -> None:
+async def test_an_answer_does_not_wait_for_a_record_that_cannot_be_written(on: Site) -> None:
     """D7: best effort."""
     on.at.caller.script = {"a": [InvalidImage("x")]}
     on.store.refuses = {"records": Unavailable("gone")}
 
-    failed = await on.engine.process(on.at.plan(step("a")), JPEG, "", Requested())
+    failed = await on.engine.process(on.planner.given(on.request().pipeline, {}), JPEG, "", Requested())
 
     assert failed.execution.error.reason == "INVALID_IMAGE"
 
 
-async def test_what_the_output_step_did_not_encode_is_encoded_here(on: Stored) -> None:
+async def test_what_the_output_step_did_not_encode_is_encoded_here(on: Site) -> None:
     on.at.caller.script = {"b": [InvalidImage("x")]}
-    plan = on.at.plan(step("a"), step("b", "filter", "a", onFailure="SKIP"))
+    request = on.request(step("a"), step("b", "filter", "a", onFailure="SKIP"))
 
-    done = await on.engine.process(plan, JPEG, "", Requested(output_format="png"))
+    done = await on.engine.process(on.planner.given(request.pipeline, {}), JPEG, "", Requested(output_format="png"))
 
     assert done.media_type == "image/png"
     assert decode(done.data).array.tobytes() == b"a#1"
