@@ -246,12 +246,12 @@ class Executions:
             raise
         await self._start(live)
         await run.perform()
-        execution.end_time.FromDatetime(now())
         execution.execution_time_ms = (now() - execution.start_time.ToDatetime(tzinfo=UTC)) / timedelta(milliseconds=1)
         if (error := batch.failure_of(execution)) is not None:
             raise error
-        execution.status = Execution.COMPLETED
-        await self._end(live)
+        ended = Execution(status=Execution.COMPLETED)
+        ended.end_time.FromDatetime(now())
+        await self._end(live, ended)
 
     async def _perform(self, live: Live, plan: Plan, plan_ms: float, slot: Slot) -> None:
         """To the end, which is stored and told."""
@@ -261,8 +261,7 @@ class Executions:
             live.run = run
 
         performance = Performance(self._engine, self.store, plan, live.checkpoint, live.news, plan_ms, started)
-        await performance.perform(slot)
-        await self._end(live)
+        await self._end(live, await performance.perform(slot))
 
     async def _start(self, live: Live) -> None:
         """Nothing is told before the record reserves its number."""
@@ -272,14 +271,15 @@ class Executions:
         await live.checkpoint.write()
         live.news.progress("", "RUNNING")
 
-    async def _end(self, live: Live) -> None:
+    async def _end(self, live: Live, ended: Execution) -> None:
         """Stores the outcome, then tells it, then lets the marker go: whatever breaks off here is taken up again."""
-        await unbroken(self._store_and_tell(live))
+        await unbroken(self._store_and_tell(live, ended))
 
-    async def _store_and_tell(self, live: Live) -> None:
+    async def _store_and_tell(self, live: Live, ended: Execution) -> None:
         execution = live.execution
-        execution.expire_time.FromDatetime(now() + self._retention)
         await live.checkpoint.settle()
+        execution.MergeFrom(ended)
+        execution.expire_time.FromDatetime(now() + self._retention)
         execution.last_event_number += COMPLETION_EVENTS
         live.counted += COMPLETION_EVENTS
         await live.checkpoint.write()
@@ -303,13 +303,12 @@ class Executions:
             log.warning("execution.fenced", execution_id=execution.execution_id)
         if live.stored or isinstance(error, WriteConflict):
             return
-        execution.status = Execution.CANCELLED if isinstance(error, Cancelled) else Execution.FAILED
-        execution.error.Clear()
-        execution.error.code, execution.error.reason, execution.error.message = error.code, error.reason, error.message
-        execution.final_output_path = ""
-        execution.end_time.FromDatetime(now())
+        execution.ClearField("final_output_path")
+        ended = Execution(status=Execution.CANCELLED if isinstance(error, Cancelled) else Execution.FAILED)
+        ended.error.code, ended.error.reason, ended.error.message = error.code, error.reason, error.message
+        ended.end_time.FromDatetime(now())
         try:
-            await self._end(live)
+            await self._end(live, ended)
         except ImageFlowError as exc:
             log.warning("record.not_written", execution_id=execution.execution_id, error_type=exc.reason)
 

@@ -38,8 +38,8 @@ _JSON = "application/json"
 
 @dataclass(slots=True, eq=False)
 class Performance:
-    """One execution's turn: from RUNNING to its outcome, written into the record but not yet stored. `started` is
-    told the run, so that it can be cancelled."""
+    """One execution's turn: from RUNNING to its outcome, which is not in the record yet. `started` is told the run, so
+    that it can be cancelled."""
 
     engine: Engine
     store: ObjectStore
@@ -57,8 +57,12 @@ class Performance:
     def execution(self) -> Execution:
         return self.record.execution
 
-    async def perform(self, slot: Slot | None) -> None:
-        """Raises errors of the tree for an input that is not there or is no image, and what the store raises."""
+    async def perform(self, slot: Slot | None) -> Execution:
+        """How it ended: status, error, end time and final output, to be merged into the execution when all else is
+        stored; the record, written all the time, must not claim success before.
+
+        Raises errors of the tree for an input that is not there or is no image, and what the store raises.
+        """
         begun = perf_counter()
         data = await self._read_input(parse_user_key(self.record.request.input_path))
         output = self.engine.output_format(data, "", self._requested())
@@ -101,18 +105,22 @@ class Performance:
             )
             reused = [step_id for step_id in self.execution.reused_steps if step_id in result.taken]
             self.execution.reused_steps[:] = reused
-            await self._store_rest(kept, result, output, image)
+            ended = _withheld(self.execution)
+            await self._store_rest(kept, result, output, image, ended)
+            return ended
         finally:
             await kept.close()
 
-    async def _store_rest(self, kept: KeptImages, result: RunResult, output: OutputFormat, image: bytes) -> None:
+    async def _store_rest(
+        self, kept: KeptImages, result: RunResult, output: OutputFormat, image: bytes, ended: Execution
+    ) -> None:
         begun = perf_counter()
         await kept.finish(failed=result.final is None)
         if result.final is not None:
-            await self._store_output(result, output, image)
+            ended.final_output_path = await self._store_output(result, output, image)
         self.execution.timings.store_ms += since(begun)
         self.execution.execution_time_ms += since(begun)
-        self.execution.end_time.FromDatetime(now())
+        ended.end_time.FromDatetime(now())
 
     def _requested(self) -> Requested:
         request = self.record.request
@@ -154,7 +162,7 @@ class Performance:
         """Brings an image that was taken over into memory."""
         image.data = (await self.store.get(ObjectKey(image.description.object_key))).data
 
-    async def _store_output(self, result: RunResult, output: OutputFormat, image: bytes) -> None:
+    async def _store_output(self, result: RunResult, output: OutputFormat, image: bytes) -> ObjectKey:
         """The output, and what was found out next to it (R31)."""
         execution, step_id = self.execution, self.plan.output.step_id
         key, written = self._output_key(max(1, result.outcome.steps[step_id].attempts), output.media_type)
@@ -174,8 +182,8 @@ class Performance:
         for outcome in await asyncio.gather(*writes, return_exceptions=True):
             if isinstance(outcome, BaseException):
                 raise outcome
-        execution.final_output_path = key
         execution.results[step_id].output_path = key
+        return key
 
     def _output_key(self, attempts: int, media_type: str) -> tuple[ObjectKey, bool]:
         """Where the output goes, and whether it is there: what the output step answered is kept as an artifact, but as
@@ -191,3 +199,14 @@ class Performance:
 
     def _own_key(self, step_id: StepId, attempts: int) -> ObjectKey:
         return artifact_key(self.execution.namespace, self.execution.execution_id, step_id, attempts)
+
+
+def _withheld(execution: Execution) -> Execution:
+    """Takes from an execution how it ended."""
+    ended = Execution(status=execution.status)
+    if execution.HasField("error"):
+        ended.error.CopyFrom(execution.error)
+    execution.status = Execution.RUNNING
+    execution.ClearField("error")
+    execution.ClearField("end_time")
+    return ended

@@ -286,4 +286,4 @@ async def crash() -> None:
     while tasks := [task for task in asyncio.all_tasks() if task is not me]:
         for task in tasks:
             task.cancel()
-        await asyncio.wait(tasks, timeout=1)
+        await asyncio.wait(tasks, timeout=0.02)
