@@ -32,7 +32,11 @@ class Ledger:
         os.write(self._fd, f"{line}\n".encode())
 
 
-def read_ledger(path: Path) -> Iterator[Entry]:
-    for line in path.read_text().splitlines():
+def read_ledger(path: Path, *, start: int = 0) -> Iterator[Entry]:
+    """The entries from a byte on, at which one begins."""
+    with path.open() as file:
+        file.seek(start)
+        lines = file.read().splitlines()
+    for line in lines:
         moment, what, execution_id, *words = line.split(" ")
         yield Entry(float(moment), what, execution_id, tuple(words))
