@@ -7,34 +7,29 @@ async with Client("http://127.0.0.1:8080") as client:
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final
 
 from google.api.httpbody_pb2 import HttpBody
 
 from imageflow.v1 import catalog_pb2 as catalog
-from imageflow.v1 import execution_service_pb2 as executions
 from imageflow.v1 import pipeline_pb2 as pipelines
 from imageflow.v1 import stored_image_pb2 as images
 from imageflow.v1 import system_pb2 as system
 from imageflow.v1.execution_pb2 import Execution
 from imageflow_common.errors import DataLoss
 
-from .rpc import as_our_errors, call, open_channel, path, send_stream
+from .client_calls import Definition, json_body, pages, with_definition
+from .client_executions import ExecutionCalls
+from .rpc import as_our_errors, path, send_stream
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
 
-M = TypeVar("M", bound="Message")
-
-Definition: TypeAlias = "pipelines.Pipeline | Mapping[str, object]"
-"""A pipeline's message; or its JSON, in which the server finds every unknown field."""
+__all__ = ["CHUNK_BYTES", "Client", "Definition", "DownloadedImage", "ProcessedImage"]
 
 CHUNK_BYTES: Final = 256 * 1024
-_LONGER_THAN_A_RUN = timedelta(seconds=90)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,18 +52,8 @@ class DownloadedImage:
     sha256: str
 
 
-class Client:
-    """Calls one gateway; `timeout` bounds each call. Use it in `async with`, in one event loop."""
-
-    def __init__(self, url: str, *, timeout: timedelta = _LONGER_THAN_A_RUN) -> None:
-        self._channel = open_channel(url)
-        self._timeout = timeout.total_seconds()
-
-    async def __aenter__(self) -> Client:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._channel.close()
+class Client(ExecutionCalls):
+    """Calls one gateway; `timeout` bounds each call but a watch. Use it in `async with`, in one event loop."""
 
     # Pipelines
 
@@ -95,12 +80,12 @@ class Client:
             output_format=output_format,
             quality=quality,
         )
-        request = _with_definition(request, pipeline, overrides or {})
+        request = with_definition(request, pipeline, overrides or {})
         return await self._call("PipelineService/ExecutePipeline", request, Execution)
 
     async def validate(self, pipeline: Definition, *, overrides: Mapping[str, object] | None = None) -> pipelines.Plan:
         """The plan. Raises InvalidArgument with every fault."""
-        request = _with_definition(pipelines.ValidatePipelineRequest(), pipeline, overrides or {})
+        request = with_definition(pipelines.ValidatePipelineRequest(), pipeline, overrides or {})
         return await self._call("PipelineService/ValidatePipeline", request, pipelines.Plan)
 
     async def process_image(
@@ -133,7 +118,7 @@ class Client:
         if isinstance(pipeline, pipelines.Pipeline):
             request.pipeline.CopyFrom(pipeline)
         else:
-            request.body.CopyFrom(_json_body(pipeline))
+            request.body.CopyFrom(json_body(pipeline))
         return await self._call("PipelineService/CreatePipeline", request, pipelines.Pipeline)
 
     async def get_pipeline(self, pipeline_id: str, *, version: str = "") -> pipelines.Pipeline:
@@ -147,7 +132,7 @@ class Client:
             request = pipelines.ListPipelinesRequest(pipeline_id=pipeline_id, page_token=token)
             return await self._call("PipelineService/ListPipelines", request, pipelines.ListPipelinesResponse)
 
-        async for response in _pages(page):
+        async for response in pages(page):
             for summary in response.pipelines:
                 yield summary
 
@@ -155,30 +140,6 @@ class Client:
         """Deletes one version, or all."""
         request = pipelines.DeletePipelineRequest(pipeline_id=pipeline_id, version=version)
         await self._call("PipelineService/DeletePipeline", request, pipelines.DeletePipelineResponse)
-
-    # Executions
-
-    async def get_execution(self, execution_id: str) -> Execution:
-        request = executions.GetExecutionRequest(execution_id=execution_id)
-        return await self._call("ExecutionService/GetExecution", request, Execution)
-
-    async def list_executions(
-        self,
-        *,
-        pipeline_id: str = "",
-        status: int = Execution.STATE_UNSPECIFIED,
-    ) -> AsyncIterator[Execution]:
-        """Newest first."""
-
-        async def page(token: str) -> executions.ListExecutionsResponse:
-            request = executions.ListExecutionsRequest(
-                pipeline_id=pipeline_id, status=cast(Any, status), page_token=token
-            )
-            return await self._call("ExecutionService/ListExecutions", request, executions.ListExecutionsResponse)
-
-        async for response in _pages(page):
-            for execution in response.executions:
-                yield execution
 
     # Images
 
@@ -231,7 +192,7 @@ class Client:
             request = images.ListImagesRequest(prefix=prefix, page_token=token)
             return await self._call("ImageService/ListImages", request, images.ListImagesResponse)
 
-        async for response in _pages(page):
+        async for response in pages(page):
             for image in response.images:
                 yield image
 
@@ -247,7 +208,7 @@ class Client:
             request = catalog.ListComponentsRequest(page_token=token)
             return await self._call("CatalogService/ListComponents", request, catalog.ListComponentsResponse)
 
-        async for response in _pages(page):
+        async for response in pages(page):
             for component in response.components:
                 yield component
 
@@ -285,9 +246,6 @@ class Client:
         )
         return list(response.components)
 
-    async def _call(self, method: str, request: Message, response: type[M]) -> M:
-        return await call(self._channel, method, request, response, self._timeout)
-
     async def _process(self, method: str, request: Message) -> ProcessedImage:
         multicallable = self._channel.unary_unary(
             path(method), request_serializer=type(request).SerializeToString, response_deserializer=HttpBody.FromString
@@ -305,42 +263,12 @@ class Client:
         )
 
 
-def _with_definition(request: Any, pipeline: Definition | None, overrides: Mapping[str, object]) -> Any:
-    """The request with its pipeline: as fields, or the whole of it as JSON when the pipeline is JSON."""
-    from google.protobuf.json_format import MessageToDict, ParseDict
-
-    if pipeline is None or isinstance(pipeline, pipelines.Pipeline):
-        if pipeline is not None:
-            request.pipeline.CopyFrom(pipeline)
-        for name, value in overrides.items():
-            ParseDict(cast(Any, value), request.overrides[name])
-        return request
-    document = {**MessageToDict(request), "pipeline": pipeline}
-    if overrides:
-        document["overrides"] = dict(overrides)
-    return type(request)(body=_json_body(document))
-
-
-def _json_body(document: Mapping[str, object]) -> HttpBody:
-    return HttpBody(content_type="application/json", data=json.dumps(document).encode())
-
-
 def _set(values: Mapping[str, str] | None) -> list[str]:
     return [f"{name}={value}" for name, value in (values or {}).items()]
 
 
 def _texts(metadata: Any) -> dict[str, str]:
     return {key: value for key, value in metadata or () if isinstance(value, str)}
-
-
-async def _pages(page: Callable[[str], Awaitable[Any]]) -> AsyncIterator[Any]:
-    token = ""
-    while True:
-        response = await page(token)
-        yield response
-        token = response.next_page_token
-        if not token:
-            return
 
 
 async def _chunks(data: bytes | AsyncIterable[bytes]) -> AsyncIterator[bytes]:

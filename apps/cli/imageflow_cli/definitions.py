@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, TypeAlias
 
@@ -76,6 +76,18 @@ def format_of(path: Path) -> str:
     """The output format that a file's name asks for; empty: the server's choice."""
     media_type = _MEDIA_TYPES.get(path.suffix.lower(), "")
     return media_type if media_type in ("image/jpeg", "image/png", "image/webp") else ""
+
+
+def typed(settings: Mapping[str, str]) -> dict[str, object]:
+    """Values as JSON where they are JSON: `400` is a number, `gaussian` a text."""
+    return {name: _typed(value) for name, value in settings.items()}
+
+
+def _typed(text: str) -> object:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
 
 
 def read_settings(settings: Sequence[str], *, dotted: bool = True) -> dict[str, str]:

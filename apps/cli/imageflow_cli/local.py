@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -27,6 +28,7 @@ from imageflow_orchestrator.component_spec import Target
 from imageflow_orchestrator.engine import Engine, Requested
 from imageflow_orchestrator.images import ImageTransport
 from imageflow_orchestrator.messages import write_plan
+from imageflow_orchestrator.plan import Plan as ExecutionPlan
 from imageflow_orchestrator.planner import plan_given, read_assignments
 from imageflow_orchestrator.registry import parse_registry
 from imageflow_orchestrator.run import Instruments
@@ -83,6 +85,40 @@ class InProcessCaller:
             raise DeadlineExceeded(f"took longer than {timeout:.3g} s") from exc
 
 
+class LocalPipeline:
+    """A definition that is planned, and the engine that runs it."""
+
+    def __init__(self, plan: ExecutionPlan, catalog: LiveCatalog, engine: Engine, plan_ms: float) -> None:
+        self._plan = plan
+        self._catalog = catalog
+        self._engine = engine
+        self._plan_ms = plan_ms
+
+    async def run(self, image: bytes, *, output_format: str = "", quality: int = 0) -> LocalResult:
+        """Runs it over an encoded image. Raises InvalidArgument and its kin for the image. A run that failed is a
+        result whose execution says so."""
+        requested = Requested(output_format=output_format, quality=quality, plan_ms=self._plan_ms)
+        done = await self._engine.process(self._plan, image, "", requested, with_metadata=True)
+        return LocalResult(done.execution, done.media_type, done.data, detections_of(self._plan, done, self._catalog))
+
+
+@asynccontextmanager
+async def local_pipeline(
+    definition: bytes, *, models: Path, assignments: Sequence[str] = (), concurrency: int = 1
+) -> AsyncIterator[LocalPipeline]:
+    """A definition (JSON) to run over images, `concurrency` of them at once. `assignments` are
+    `stepId.parameter=value`. Raises InvalidPipeline with every fault."""
+    pipeline, faults = read_json(definition, Pipeline)
+    caller = InProcessCaller(_components(models))
+    try:
+        catalog = await _catalog(caller)
+        begun = perf_counter()
+        plan = plan_given(pipeline, catalog, read_assignments(assignments), faults)
+        yield LocalPipeline(plan, catalog, _engine(catalog, caller, concurrency), (perf_counter() - begun) * 1e3)
+    finally:
+        caller.close()
+
+
 async def run_local(
     definition: bytes,
     image: bytes,
@@ -92,23 +128,9 @@ async def run_local(
     output_format: str = "",
     quality: int = 0,
 ) -> LocalResult:
-    """Runs a definition (JSON) over an encoded image. `assignments` are `stepId.parameter=value`.
-
-    Raises InvalidPipeline with every fault, InvalidArgument and its kin for the image. A run that failed is a result
-    whose execution says so.
-    """
-    pipeline, faults = read_json(definition, Pipeline)
-    caller = InProcessCaller(_components(models))
-    try:
-        catalog = await _catalog(caller)
-        begun = perf_counter()
-        plan = plan_given(pipeline, catalog, read_assignments(assignments), faults)
-        engine = _engine(catalog, caller)
-        requested = Requested(output_format=output_format, quality=quality, plan_ms=(perf_counter() - begun) * 1e3)
-        done = await engine.process(plan, image, "", requested, with_metadata=True)
-        return LocalResult(done.execution, done.media_type, done.data, detections_of(plan, done, catalog))
-    finally:
-        caller.close()
+    """Runs a definition over one image. Raises as `local_pipeline` and `LocalPipeline.run`."""
+    async with local_pipeline(definition, models=models, assignments=assignments) as pipeline:
+        return await pipeline.run(image, output_format=output_format, quality=quality)
 
 
 async def validate_local(definition: bytes, *, models: Path, assignments: Sequence[str] = ()) -> Plan:
@@ -142,13 +164,13 @@ async def _catalog(caller: InProcessCaller) -> LiveCatalog:
     return catalog
 
 
-def _engine(catalog: LiveCatalog, caller: InProcessCaller) -> Engine:
+def _engine(catalog: LiveCatalog, caller: InProcessCaller, concurrency: int) -> Engine:
     transport = ImageTransport(None)
     return Engine(
         catalog=catalog,
         caller=StepCaller(caller, catalog, transport),
         transport=transport,
-        admission=Admission(max_running=1, max_waiting=0),
+        admission=Admission(max_running=concurrency, max_waiting=0),
         instruments=Instruments(),
         max_image_bytes=ImageLimits().max_bytes,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 import click
@@ -48,6 +49,12 @@ set_option = click.option(
     metavar="STEP.PARAMETER=VALUE",
     help="Change a parameter for this run; may be given again.",
 )
+
+models_option = click.option(
+    "--models", type=click.Path(path_type=Path, file_okay=False), help="The model repository for detect."
+)
+
+watch_option = click.option("--watch", is_flag=True, help="Show what happens until it has ended.")
 
 output_format_options: tuple[Command, ...] = (
     click.option("--format", "output_format", default="", metavar="FORMAT", help="jpeg, png or webp."),

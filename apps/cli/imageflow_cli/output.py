@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -56,6 +56,23 @@ class Output:
 
         with Console(stderr=True).status(text):
             yield
+
+
+@contextlib.contextmanager
+def progress(out: Output, text: str, total: int) -> Iterator[Callable[[], None]]:
+    """A bar on standard error that each call of what it yields moves on by one; elsewhere than on a terminal a plain
+    line."""
+    if out.as_json or not sys.stderr.isatty():
+        out.note(f"{text}: {total} …")
+        yield lambda: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(text, total=total)
+        yield lambda: bar.advance(task)
 
 
 def message_json(message: Message, *, zeros: bool = True) -> dict[str, Any]:

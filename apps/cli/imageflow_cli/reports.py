@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from .output import Output, message_json, milliseconds
+from .output import Output, byte_size, message_json, milliseconds
 
 if TYPE_CHECKING:
     from imageflow.v1.execution_pb2 import Execution, StepOutcome
@@ -50,12 +50,17 @@ def show_plan(out: Output, plan: Plan) -> None:
             f"{step.component_name} {step.component_version}".strip(),
             ", ".join(f"{slot} ← {source or '(input)'}" for slot, source in step.input_from.items()),
             step.target,
+            milliseconds(step.estimated_ms) if step.HasField("estimated_ms") else "?",
+            byte_size(step.estimated_memory_bytes) if step.HasField("estimated_memory_bytes") else "?",
             " ".join(f"{name}={json.dumps(value)}" for name, value in sorted(message_json(step.parameters).items())),
         ]
         for step in plan.steps
     ]
-    out.table(["stage", "step", "component", "image", "target", "parameters"], rows)
+    columns = ["stage", "step", "component", "image", "target", "time", "memory", "parameters"]
+    out.table(columns, rows, right=["time", "memory"])
     out.line(f"output: {plan.output_step}")
+    if plan.HasField("estimated_ms"):
+        out.line(f"estimated: {milliseconds(plan.estimated_ms)} along the longest path")
 
 
 def state_name(state: int) -> str:

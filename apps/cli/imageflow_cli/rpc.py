@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -10,7 +11,7 @@ from urllib.parse import urlsplit
 import grpc
 import grpc.aio
 
-from imageflow_common.errors import ImageFlowError
+from imageflow_common.errors import DeadlineExceeded, ImageFlowError, Unavailable
 from imageflow_common.status import DETAILS_KEY, from_rpc_error
 
 from .exits import ServerUnreachable, UsageFault
@@ -64,6 +65,25 @@ async def send_stream(
         return answer
 
 
+async def receive_stream(
+    channel: grpc.aio.Channel, method: str, request: Message, response: type[M], silence: float
+) -> AsyncIterator[M]:
+    """A server-streaming call of any length, given up after `silence` seconds without a message. Raises as `call`
+    does, and DeadlineExceeded."""
+    multicallable: Any = channel.unary_stream(
+        path(method), request_serializer=type(request).SerializeToString, response_deserializer=response.FromString
+    )
+    running = multicallable(request)
+    try:
+        async with as_our_errors():
+            while (message := await asyncio.wait_for(running.read(), silence)) is not grpc.aio.EOF:
+                yield message
+    except TimeoutError as exc:
+        raise DeadlineExceeded(f"nothing came for {silence:.3g} s") from exc
+    finally:
+        running.cancel()
+
+
 @asynccontextmanager
 async def as_our_errors() -> AsyncIterator[None]:
     """Turns a failed call's error into ours."""
@@ -82,6 +102,8 @@ def _our_error(error: grpc.aio.AioRpcError) -> ImageFlowError:
     ours = any(key == DETAILS_KEY for key, _ in error.trailing_metadata() or ())
     if error.code() is grpc.StatusCode.UNAVAILABLE and not ours:
         return ServerUnreachable(f"no server answers: {error.details()}")
+    if error.code() is grpc.StatusCode.INTERNAL and not ours:  # a stream that was reset
+        return Unavailable(f"the connection broke: {error.details()}", reason="CONNECTION_BROKEN")
     return from_rpc_error(error)
 
 

@@ -11,8 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from imageflow_cli.commands.components import parameter_row
-from imageflow_cli.commands.execute import typed
-from imageflow_cli.definitions import format_of, media_type_of, read_settings
+from imageflow_cli.definitions import format_of, media_type_of, read_settings, typed
 from imageflow_cli.exits import Exit, ServerUnreachable, UsageFault, exit_status
 from imageflow_cli.main import cli
 from imageflow_cli.output import Output, byte_size

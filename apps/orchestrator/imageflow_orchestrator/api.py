@@ -20,6 +20,7 @@ from .call import Answer
 from .catalog import Description, LiveCatalog
 from .definitions import Definitions
 from .engine import Engine, Processed, Requested
+from .estimates import estimate_plan
 from .executions import Executions
 from .identity import check_id, namespace_of
 from .messages import read_values, write_plan
@@ -77,7 +78,9 @@ class PipelineApi:
     async def validate(self, request: pipeline.ValidatePipelineRequest, context: Context) -> pipeline.Plan:
         request, faults = read_request(request)
         plan = self._planner.given(request.pipeline, read_values(request.overrides), faults)
-        return write_plan(plan, transports=self._transports(plan))
+        return write_plan(
+            plan, transports=self._transports(plan), estimates=estimate_plan(plan, self._catalog.averages)
+        )
 
     async def process(self, request: pipeline.ProcessImageRequest, context: Context) -> HttpBody:
         begun = perf_counter()

@@ -6,7 +6,13 @@ import asyncio
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
-from imageflow.v1.component_pb2 import ComponentRequest, ComponentResponse, DescribeRequest, DescribeResponse
+from imageflow.v1.component_pb2 import (
+    ComponentRequest,
+    ComponentResponse,
+    DescribeRequest,
+    DescribeResponse,
+    RunningAverages,
+)
 from imageflow_common.errors import ImageFlowError, NotFound, Unavailable
 from imageflow_common.logs import EventLog
 from imageflow_common.shared import Capability
@@ -50,6 +56,7 @@ class LiveCatalog:
         self._known: dict[str, KnownComponent] = {}
         self._reachable: dict[str, bool] = {}
         self._shares_memory: dict[str, bool] = {}
+        self._averages: dict[str, RunningAverages] = {}
         self.generation = 0
         """Grows when anything that a plan depends on has changed."""
 
@@ -80,6 +87,10 @@ class LiveCatalog:
     def shares_memory(self, target: Target) -> bool:
         """Whether a target has proved that it sees our shared directory."""
         return self._shares_memory.get(target.address, False)
+
+    def averages(self, target: Target) -> RunningAverages:
+        """What a target last said of its own requests; empty before it has said anything."""
+        return self._averages.get(target.address, RunningAverages())
 
     def forget_shared_memory(self, target: Target) -> None:
         """What we hand it travels inline until it describes itself again."""
@@ -167,6 +178,7 @@ class LiveCatalog:
                 self._known[entry.name] = joined
             self.generation += 1
         self._shares_memory[target.address] = answer.shared_memory
+        self._averages[target.address] = answer.averages
 
 
 def _unreachable(what: str) -> Unavailable:

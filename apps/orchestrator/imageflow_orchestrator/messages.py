@@ -33,6 +33,7 @@ from .definition import (
     StepId,
 )
 from .effects import Failure
+from .estimates import Estimate, longest_path_ms
 from .plan import Plan, PlannedCall
 
 
@@ -119,9 +120,12 @@ def read_values(values: Mapping[str, Value]) -> dict[str, JsonValue]:
     return {name: cast(JsonValue, _read_any(value, f"overrides[{name[:80]}]")) for name, value in values.items()}
 
 
-def write_plan(plan: Plan, *, transports: Mapping[str, str]) -> pipeline_pb2.Plan:
-    """`transports` says how images would travel to each step."""
-    message = pipeline_pb2.Plan(output_step=plan.output.step_id)
+def write_plan(
+    plan: Plan, *, transports: Mapping[str, str], estimates: Mapping[StepId, Estimate] | None = None
+) -> pipeline_pb2.Plan:
+    """`transports` says how images would travel to each step, `estimates` what is known of its cost."""
+    estimates = estimates or {}
+    message = pipeline_pb2.Plan(output_step=plan.output.step_id, estimated_ms=longest_path_ms(plan, estimates))
     for step in plan.steps:
         planned = message.steps.add(
             step_id=step.step_id,
@@ -134,6 +138,8 @@ def write_plan(plan: Plan, *, transports: Mapping[str, str]) -> pipeline_pb2.Pla
             transport=transports.get(step.step_id, ""),
         )
         planned.parameters.update(dict(step.call.parameters))
+        if (estimate := estimates.get(step.step_id)) is not None:
+            planned.estimated_ms, planned.estimated_memory_bytes = estimate.milliseconds, estimate.memory_bytes
     return message
 
 

@@ -39,6 +39,8 @@ _SCALARS: dict[int, Json] = {
     FieldDescriptor.TYPE_INT64: {"type": "string", "format": "int64"},
     FieldDescriptor.TYPE_UINT64: {"type": "string", "format": "uint64"},
 }
+_JSON_BODY = 15
+"""The number of the field `body` where it is the request as JSON, and no image."""
 _ERROR: Json = {
     "type": "object",
     "properties": {
@@ -86,7 +88,7 @@ class _Writer:
             },
         }
         if rule.body:
-            operation["requestBody"] = {"required": True, "content": self._body(method)}
+            operation["requestBody"] = self._body(method)
         return operation
 
     def _parameters(self, message: Descriptor, in_path: set[str], body: str) -> Iterator[Json]:
@@ -100,12 +102,14 @@ class _Writer:
         return {"schema": self._field(field), "description": _comment(field.full_name)}
 
     def _body(self, method: MethodDescriptor) -> Json:
-        """Raw bytes where the method takes an image; else the request itself as JSON (a definition, to store one)."""
-        described = [field for field in method.input_type.fields if field.name == "pipeline"]
-        if not described:
-            return {"image/*": {"schema": _BYTES}}
-        message = described[0].message_type if method.name == "CreatePipeline" else method.input_type
-        return {"application/json": {"schema": self._message(message)}}
+        """Raw bytes where the method takes an image; else the request itself as JSON (a definition, to store one),
+        which may be left out where every field may."""
+        message = method.input_type
+        if message.fields_by_name["body"].number != _JSON_BODY:
+            return {"required": True, "content": {"image/*": {"schema": _BYTES}}}
+        required = "pipeline" in message.fields_by_name
+        described = message.fields_by_name["pipeline"].message_type if method.name == "CreatePipeline" else message
+        return {"required": required, "content": {"application/json": {"schema": self._message(described)}}}
 
     def _response(self, method: MethodDescriptor, rule: HttpRule) -> Json:
         if method.output_type.full_name == _HTTP_BODY:
@@ -113,6 +117,11 @@ class _Writer:
         message: Descriptor | None = method.output_type
         if rule.response_body:
             message = method.output_type.fields_by_name[rule.response_body].message_type
+        if method.server_streaming:
+            return {
+                "application/x-ndjson": {"schema": self._message(message)},
+                "text/event-stream": {"schema": {"type": "string", "contentSchema": self._message(message)}},
+            }
         return {"application/json": {"schema": self._message(message)}}
 
     def _message(self, message: Descriptor | None) -> Json:

@@ -248,6 +248,11 @@ def test_every_route_of_the_public_surface_is_described() -> None:
         "DELETE /v1/pipelines/{pipeline_id}",
         "GET /v1/executions",
         "GET /v1/executions/{execution_id}",
+        "POST /v1/executions",
+        "DELETE /v1/executions/{execution_id}",
+        "GET /v1/executions/{execution_id}:watch",
+        "POST /v1/executions/{execution_id}:cancel",
+        "POST /v1/executions/{execution_id}:rerun",
         "PUT /v1/images/{key}",
         "GET /v1/images/{key}",
         "DELETE /v1/images/{key}",
@@ -270,3 +275,22 @@ def test_repeated_query_parameters_are_lists_and_overrides_have_values() -> None
     assert parameters["set"] == {"type": "array", "items": {"type": "string"}}
     assert process["requestBody"]["content"].keys() == {"image/*"}
     assert document["components"]["schemas"]["ExecutePipelineRequest"]["properties"]["overrides"]["type"] == "object"
+
+
+def test_a_watch_is_lines_of_events_or_server_sent_ones() -> None:
+    document = json.loads(openapi_document("1"))
+    content = document["paths"]["/v1/executions/{execution_id}:watch"]["get"]["responses"]["200"]["content"]
+
+    event = {"$ref": "#/components/schemas/ExecutionEvent"}
+    assert content == {
+        "application/x-ndjson": {"schema": event},
+        "text/event-stream": {"schema": {"type": "string", "contentSchema": event}},
+    }
+
+
+@pytest.mark.parametrize(("path", "required"), [("", True), ("/{execution_id}:cancel", False)])
+def test_a_body_of_json_may_be_left_out_where_every_field_may(path: str, required: bool) -> None:
+    document = json.loads(openapi_document("1"))
+    body = document["paths"][f"/v1/executions{path}"]["post"]["requestBody"]
+
+    assert (body["required"], [*body["content"]]) == (required, ["application/json"])

@@ -97,6 +97,9 @@ async def test_averages_alone_change_nothing(at: Bench) -> None:
     await at.catalog.refresh()
 
     assert at.catalog.generation == generation
+    filter_ = at.catalog.component("filter")
+    assert filter_ is not None
+    assert at.catalog.averages(filter_.versions[0].targets[0]).requests == 5
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 
 import click
@@ -39,7 +38,7 @@ def execute(
 ) -> None:
     """Run PIPELINE (a JSON file, or a stored pipeline's id) over an image in the server's store."""
     from imageflow_cli.blocking import ask
-    from imageflow_cli.definitions import read_definition, read_settings, step_ids
+    from imageflow_cli.definitions import read_definition, read_settings, step_ids, typed
     from imageflow_cli.exits import Exit
     from imageflow_cli.output import message_json
     from imageflow_cli.reports import show_execution, state_name
@@ -139,15 +138,3 @@ def process(
         out.line(f"timing: {answer.server_timing}")
     if answer.detections:
         out.line(f"detections: {len(detections) if isinstance(detections, list) else answer.detections}")
-
-
-def typed(overrides: Mapping[str, str]) -> dict[str, object]:
-    """Values as JSON where they are JSON: `400` is a number, `gaussian` a text."""
-    return {name: _typed(value) for name, value in overrides.items()}
-
-
-def _typed(text: str) -> object:
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError:
-        return text

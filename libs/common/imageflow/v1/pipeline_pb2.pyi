@@ -197,15 +197,17 @@ class ValidatePipelineRequest(_message.Message):
     def __init__(self, pipeline: _Optional[_Union[Pipeline, _Mapping]] = ..., overrides: _Optional[_Mapping[str, _struct_pb2.Value]] = ..., body: _Optional[_Union[_httpbody_pb2.HttpBody, _Mapping]] = ...) -> None: ...
 
 class Plan(_message.Message):
-    __slots__ = ("steps", "output_step")
+    __slots__ = ("steps", "output_step", "estimated_ms")
     STEPS_FIELD_NUMBER: _ClassVar[int]
     OUTPUT_STEP_FIELD_NUMBER: _ClassVar[int]
+    ESTIMATED_MS_FIELD_NUMBER: _ClassVar[int]
     steps: _containers.RepeatedCompositeFieldContainer[PlannedStep]
     output_step: str
-    def __init__(self, steps: _Optional[_Iterable[_Union[PlannedStep, _Mapping]]] = ..., output_step: _Optional[str] = ...) -> None: ...
+    estimated_ms: float
+    def __init__(self, steps: _Optional[_Iterable[_Union[PlannedStep, _Mapping]]] = ..., output_step: _Optional[str] = ..., estimated_ms: _Optional[float] = ...) -> None: ...
 
 class PlannedStep(_message.Message):
-    __slots__ = ("step_id", "component_name", "component_version", "stage", "dependencies", "input_from", "parameters", "target", "transport")
+    __slots__ = ("step_id", "component_name", "component_version", "stage", "dependencies", "input_from", "parameters", "target", "transport", "estimated_ms", "estimated_memory_bytes")
     class InputFromEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -222,6 +224,8 @@ class PlannedStep(_message.Message):
     PARAMETERS_FIELD_NUMBER: _ClassVar[int]
     TARGET_FIELD_NUMBER: _ClassVar[int]
     TRANSPORT_FIELD_NUMBER: _ClassVar[int]
+    ESTIMATED_MS_FIELD_NUMBER: _ClassVar[int]
+    ESTIMATED_MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
     step_id: str
     component_name: str
     component_version: str
@@ -231,7 +235,9 @@ class PlannedStep(_message.Message):
     parameters: _struct_pb2.Struct
     target: str
     transport: str
-    def __init__(self, step_id: _Optional[str] = ..., component_name: _Optional[str] = ..., component_version: _Optional[str] = ..., stage: _Optional[int] = ..., dependencies: _Optional[_Iterable[str]] = ..., input_from: _Optional[_Mapping[str, str]] = ..., parameters: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., target: _Optional[str] = ..., transport: _Optional[str] = ...) -> None: ...
+    estimated_ms: float
+    estimated_memory_bytes: int
+    def __init__(self, step_id: _Optional[str] = ..., component_name: _Optional[str] = ..., component_version: _Optional[str] = ..., stage: _Optional[int] = ..., dependencies: _Optional[_Iterable[str]] = ..., input_from: _Optional[_Mapping[str, str]] = ..., parameters: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., target: _Optional[str] = ..., transport: _Optional[str] = ..., estimated_ms: _Optional[float] = ..., estimated_memory_bytes: _Optional[int] = ...) -> None: ...
 
 class ProcessImageRequest(_message.Message):
     __slots__ = ("pipeline_id", "version", "set", "output_format", "quality", "body", "execution_id")
