@@ -5,6 +5,11 @@ from __future__ import annotations
 import os
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# How long an example takes says something of the machine, not of the code.
+settings.register_profile("tree", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tree")
 
 
 @pytest.hookimpl(wrapper=True)

@@ -51,10 +51,16 @@ def run(product: Product) -> Iterator[Product]:
         product.wait_ready()
         yield product
         assert product.end() == 0, product.err
-        assert "Traceback" not in product.err
+        assert "Traceback" not in product.err, _around(product.err, "Traceback")
         assert product.left_behind() == []
     finally:
         product.kill()
+
+
+def _around(text: str, word: str) -> str:
+    """What a person needs to see of a log."""
+    place = text.find(word)
+    return text[max(0, place - 2000) : place + 4000]
 
 
 @pytest.fixture

@@ -209,7 +209,8 @@ def _kill_while_it_works(workshop: Workshop, ask: Callable[[], httpx.Response]) 
     before = len(diary.read_text()) if diary.exists() else 0
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(ask)
-        eventually(lambda: diary.exists() and len(diary.read_text()) > before)
+        eventually(lambda: waiting.done() or (diary.exists() and len(diary.read_text()) > before))
+        assert not waiting.done(), waiting.result().text
         os.kill(killed, signal.SIGKILL)
         answer = waiting.result(30)
     eventually(lambda: workshop.product.pids()["tint"] not in (0, killed))

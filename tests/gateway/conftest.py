@@ -189,7 +189,7 @@ async def _bound_ports(process: asyncio.subprocess.Process, admin_socket: Path, 
     return ports
 
 
-Eventually: TypeAlias = Callable[[Callable[[], bool]], Awaitable[None]]
+Eventually: TypeAlias = Callable[[Callable[[], bool | Awaitable[bool]]], Awaitable[None]]
 RunGateway: TypeAlias = Callable[..., AbstractAsyncContextManager[Gateway]]
 
 

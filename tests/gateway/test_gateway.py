@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -20,7 +21,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from imageflow_common.errors import InvalidPipeline, ObjectNotFound, Overloaded, Violation
 
 if TYPE_CHECKING:
-    from tests.gateway.conftest import Backend, Eventually, Gateway
+    from tests.gateway.conftest import Backend, Eventually, Gateway, RunGateway
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -108,6 +109,49 @@ async def test_a_key_is_the_decoded_rest_of_the_path(
     response = await client.put(f"/v1/images/{path}", content=b"x")
     assert response.status_code == 200
     assert backend.last.requests[0].key == key
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "query"),
+    [
+        ("GET", "/v1/images/a/b.png", "key=other"),
+        ("DELETE", "/v1/images/a", "pageSize=1&key=other"),
+        ("PUT", "/v1/images/a", "k%65y=other"),
+        ("DELETE", "/v1/images/", "key=other"),
+        ("GET", "/v1/pipelines/p", "pipelineId=other"),
+        ("DELETE", "/v1/pipelines/p", "pipeline_id=other"),
+        ("POST", "/v1/pipelines/p:process", "quality=80&pipelineId=other"),
+        ("GET", "/v1/executions/e", "executionId=other"),
+        ("GET", "/v1/executions/e", "execution_id=other"),
+        ("GET", "/v1/components/c", "componentName=other"),
+        ("POST", "/v1/components/c:process", "component_name=other"),
+    ],
+)
+async def test_a_query_cannot_replace_what_the_path_names(
+    client: httpx.AsyncClient, backend: Backend, method: str, path: str, query: str
+) -> None:
+    response = await client.request(method, f"{path}?{query}")
+    assert (response.status_code, reason(response)) == (400, "INVALID_REQUEST")
+    assert backend.calls == []
+
+
+async def test_a_list_is_filtered_by_what_other_routes_name_by_path(
+    client: httpx.AsyncClient, backend: Backend
+) -> None:
+    assert (await client.get("/v1/pipelines?pipelineId=p")).status_code == 200
+    assert (await client.get("/v1/executions?pipelineId=p")).status_code == 200
+    assert (await client.post("/v1/pipelines/p:process?executionId=e", content=b"x")).status_code == 200
+    assert backend.last.requests[0].execution_id == "e"
+
+
+async def test_a_stored_page_does_not_run_in_a_browser(client: httpx.AsyncClient, backend: Backend) -> None:
+    async def download(request: Any, context: Any) -> AsyncIterator[Any]:
+        yield backend.message("google.api.HttpBody")(content_type="text/html", data=b"<script>alert(1)</script>")
+
+    backend.answers["ImageService/DownloadImage"] = download
+    response = await client.get("/v1/images/page.html")
+    assert response.headers["x-content-type-options"] == "nosniff"
+    assert response.headers["content-security-policy"] == "default-src 'none'; sandbox"
 
 
 async def test_an_upload_streams(client: httpx.AsyncClient, backend: Backend, eventually: Eventually) -> None:
@@ -414,3 +458,62 @@ async def test_the_status_port_shows_two_pages_of_the_admin_interface(gateway: G
         assert "envoy_cluster_upstream_rq" in (await status.get("/stats/prometheus")).text
         assert (await status.post("/quitquitquit")).status_code == 404
         assert (await status.get("/config_dump")).status_code == 404
+
+
+async def test_uploads_that_stand_still_do_not_shut_out_everybody(
+    backend: Backend, run_gateway: RunGateway, tmp_path: Path, eventually: Eventually
+) -> None:
+    """What they make the gateway hold ends soon when memory is short, and others are told to come back."""
+
+    def small(config: str) -> str:
+        return config.replace("335544320", str(96 * MIB)).replace("min_timeout: 15s", "min_timeout: 1s")
+
+    async def stand_still(port: int) -> asyncio.StreamWriter:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        head = f"POST /v1/pipelines/p:process HTTP/1.1\r\nhost: g\r\ncontent-length: {60 * MIB}\r\n\r\n"
+        writer.write(head.encode() + bytes(50 * MIB))
+        return writer
+
+    async with run_gateway(tmp_path, edit=small, orchestrator=[backend.endpoint]) as gateway:
+        writers = [await stand_still(gateway.port) for _ in range(3)]
+        seen: list[httpx.Response] = []
+
+        async def last_is(status: int) -> bool:
+            async with httpx.AsyncClient(base_url=gateway.url, timeout=5) as client:
+                seen.append(await client.get("/healthz"))
+            return seen[-1].status_code == status
+
+        await eventually(lambda: last_is(429))
+        assert reason(seen[-1]) == "OVERLOADED"
+        assert seen[-1].headers["retry-after"] == "1"
+        await eventually(lambda: last_is(200))
+        for writer in writers:
+            writer.close()
+
+
+async def test_callers_that_do_not_read_do_not_hold_up_the_answers_to_others(
+    gateway: Gateway, client: httpx.AsyncClient, backend: Backend, eventually: Eventually
+) -> None:
+    async def endless(request: Any, context: Any) -> AsyncIterator[Any]:
+        while True:
+            yield backend.message("google.api.HttpBody")(content_type="image/png", data=bytes(MIB))
+
+    backend.answers["ImageService/DownloadImage"] = endless
+    idle = [await _ask_and_not_read(gateway.port) for _ in range(40)]
+    try:
+        await eventually(lambda: len(backend.calls) == len(idle))
+        await asyncio.sleep(1)  # long enough to fill what there is to fill
+        assert (await client.get("/healthz", timeout=5)).status_code == 200
+    finally:
+        for asking in idle:
+            asking.close()
+
+
+async def _ask_and_not_read(port: int) -> socket.socket:
+    asking = socket.socket()
+    asking.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+    asking.setblocking(False)
+    loop = asyncio.get_running_loop()
+    await loop.sock_connect(asking, ("127.0.0.1", port))
+    await loop.sock_sendall(asking, b"GET /v1/images/k HTTP/1.1\r\nhost: g\r\n\r\n")
+    return asking

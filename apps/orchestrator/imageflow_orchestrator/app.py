@@ -16,7 +16,7 @@ from urllib.parse import unquote, urlsplit
 
 import grpc
 
-from imageflow_common.allocator import keep_freed_memory
+from imageflow_common.allocator import giving_back_freed_memory, keep_freed_memory
 from imageflow_common.descriptors import own_descriptors
 from imageflow_common.errors import ImageFlowError
 from imageflow_common.events import LocalEvents
@@ -143,7 +143,7 @@ async def build(settings: OrchestratorSettings) -> AsyncIterator[Orchestrator]:
 async def serve(settings: OrchestratorSettings) -> None:
     """Serves until SIGTERM or SIGINT, then ends in order. Raises OSError when the port is taken."""
     end = asyncio.ensure_future(wait_for_signal())
-    async with build(settings) as orchestrator:
+    async with giving_back_freed_memory(), build(settings) as orchestrator:
         running = await _start(orchestrator, settings)
         async with asyncio.TaskGroup() as background:
             watching = [

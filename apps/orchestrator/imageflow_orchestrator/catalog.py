@@ -97,9 +97,11 @@ class LiveCatalog:
         self._shares_memory[target.address] = False
 
     def available(self, name: str) -> bool:
-        """Whether a target of a component answered when it was last asked."""
+        """Whether a component is known, and a target of it answered when it was last asked."""
         entry = self._registry.find(name)
-        return entry is not None and any(self._reachable.get(target.address) for target in all_targets(entry))
+        if entry is None or entry.name not in self._known:
+            return False
+        return any(self._reachable.get(target.address) for target in all_targets(entry))
 
     def missing(self) -> list[str]:
         """The components that cannot be reached, by name."""
@@ -166,8 +168,8 @@ class LiveCatalog:
 
     def _learn(self, entry: RegisteredComponent, target: Target, answer: DescribeResponse) -> None:
         """Raises for a description that is none; what was known stays."""
-        if self._registry.components.get(entry.name) is not entry:
-            return  # the registry has changed meanwhile
+        if self._registry.components.get(entry.name) != entry:
+            return  # the registry has changed meanwhile: the next round asks for the new entry
         key = (entry.name, target.address)
         known = self._said.get(key)
         if known is None or not same_description(known.message, answer):

@@ -9,7 +9,7 @@ from time import monotonic
 from typing import Generic, TypeVar
 
 from imageflow.v1.pipeline_pb2 import Pipeline
-from imageflow_common.errors import InvalidArgument, InvalidPipeline, Violation
+from imageflow_common.errors import InvalidArgument, InvalidPipeline, Unavailable, Violation
 from imageflow_common.schema import JsonValue, Text
 
 from . import definition
@@ -133,6 +133,10 @@ def plan_given(
         )
     except InvalidPipeline as exc:
         raise _invalid([*faults, *exc.violations]) from exc
+    except Unavailable as exc:
+        if faults:
+            raise _invalid(faults) from exc
+        raise
     if faults:
         raise _invalid(faults)
     return plan

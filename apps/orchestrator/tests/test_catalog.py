@@ -6,9 +6,10 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
-from tests.orchestrator_scripted import REGISTRY, Bench, bench, description_of, eventually, lines, step
+from tests.orchestrator_scripted import REGISTRY, Bench, ScriptedCaller, bench, description_of, eventually, lines, step
 
 from imageflow.v1.component_pb2 import DescribeResponse
 from imageflow_common.errors import ImageFlowError, InvalidParameters, InvalidPipeline, NotFound, Unavailable
@@ -195,6 +196,32 @@ components:
         at.plan(step("a", "filter"))
     with pytest.raises(NotFound):
         at.catalog.description("filter")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "missing"),
+    [("", "", []), ("profile: large", "profile: small", ["resize"])],
+    ids=["read again as it was", "changed"],
+)
+async def test_a_component_is_available_only_when_it_is_known(
+    at: Bench, monkeypatch: pytest.MonkeyPatch, before: str, after: str, missing: list[str]
+) -> None:
+    """Also where the registry is read again while a component answers; what is not known yet is asked for soon."""
+    catalog = LiveCatalog(parse_registry(REGISTRY), at.caller, at.transport.capability)
+    describe = type(at.caller).describe
+
+    async def interrupted(caller: ScriptedCaller, *arguments: Any, **options: Any) -> DescribeResponse:
+        answer = await describe(caller, *arguments, **options)
+        catalog.replace_registry(parse_registry(REGISTRY.replace(before, after)))
+        return answer
+
+    monkeypatch.setattr(ScriptedCaller, "describe", interrupted)
+    await catalog.refresh()
+    assert [name for name in catalog.missing() if name == "resize"] == missing
+
+    await catalog.refresh()
+    assert catalog.missing() == []
+    assert catalog.component("resize") is not None
 
 
 async def test_a_registry_with_defaults_that_a_component_refuses_is_not_taken_over(at: Bench) -> None:

@@ -69,19 +69,26 @@ class JsonFormatter(logging.Formatter):
 
 
 class TextFormatter(logging.Formatter):
-    """`12:00:01 INFO  service  event key=value`."""
+    """`12:00:01 INFO  service  event key=value`. Values may come from callers: what they hold of control characters is
+    escaped, so that none of them ends the line or reaches the terminal."""
 
     def __init__(self, *, service: str) -> None:
         super().__init__(datefmt="%H:%M:%S")
         self._service = service
 
     def format(self, record: logging.LogRecord) -> str:
-        fields = " ".join(f"{key}={value}" for key, value in getattr(record, "fields", {}).items())
+        fields = " ".join(f"{key}={_printable(str(value))}" for key, value in getattr(record, "fields", {}).items())
         line = (
             f"{self.formatTime(record, self.datefmt)} {record.levelname:<7} {self._service:<12} {record.getMessage()}"
         )
         line = f"{line} {fields}" if fields else line
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+
+
+def _printable(text: str) -> str:
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
 def configure_logs(*, service: str, version: str, style: Literal["json", "text"], level: str) -> None:

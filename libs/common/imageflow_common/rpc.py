@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import traceback
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -134,6 +135,7 @@ def _unary_edge(name: str, behaviour: Method) -> Method:
         try:
             response = await behaviour(_checked(request), context)
         except BaseException as exc:
+            request = None  # as in _let_go
             await end_with(exc, context, name, start)
         else:
             log.debug("rpc.finished", method=name, code="OK", milliseconds=_since(start))
@@ -153,6 +155,7 @@ def _stream_edge(name: str, behaviour: Method) -> Method:
         except GeneratorExit:
             raise
         except BaseException as exc:
+            request = None  # as in _let_go
             await end_with(exc, context, name, start)
 
     return edge
@@ -183,7 +186,17 @@ async def end_with(exc: BaseException, context: Context, name: str, start: float
     trailing: list[tuple[str, str | bytes]] = [(DETAILS_KEY, encode_details(error))]
     if (seconds := retry_after_seconds(error)) is not None:
         trailing.append(("retry-after", seconds))
+    _let_go(exc)
     await context.abort(status_code(error), public_message(error), tuple(trailing))
+
+
+def _let_go(exc: BaseException) -> None:
+    """Empties the frames that an exception has come through. gRPC keeps what `abort` raises, which keeps those frames,
+    which keep the call that keeps it: a cycle that lives until the collector comes, with the call's images in it."""
+    chain: BaseException | None = exc
+    while chain is not None:
+        traceback.clear_frames(chain.__traceback__)
+        chain = chain.__cause__ or chain.__context__
 
 
 def _since(start: float) -> float:

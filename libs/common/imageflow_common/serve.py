@@ -26,7 +26,7 @@ from imageflow.v1.component_pb2 import (
     RunningAverages,
 )
 
-from .allocator import keep_freed_memory
+from .allocator import giving_back_freed_memory, keep_freed_memory
 from .component import Component, describe
 from .descriptors import own_descriptors
 from .errors import DeadlineExceeded, Overloaded, PermissionDenied
@@ -225,7 +225,8 @@ async def serve_component(
     if on_ready is not None:
         on_ready(running.port)
     try:
-        await end
+        async with giving_back_freed_memory():
+            await end
     finally:
         await running.stop()
         server.close()

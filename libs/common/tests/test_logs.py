@@ -115,3 +115,19 @@ def test_what_is_below_the_level_is_not_written(lines: Any) -> None:
     EventLog("a").info("event")
     EventLog("a").debug("event")
     assert logged() == []
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ("a\nERROR forged", r"a\nERROR forged"),
+        ("\x1b[31mred\x1b]0;title\x07", r"\x1b[31mred\x1b]0;title\x07"),
+        ("\x00\x9b\u202e", r"\x00\x9b\u202e"),
+        ("größer als 3 €", "größer als 3 €"),
+    ],
+)
+def test_a_readable_line_has_no_control_characters_of_a_callers(lines: Any, given: str, shown: str) -> None:
+    logged = lines("text")
+    EventLog("a.b").info("rpc.failed", error=given)
+    (line,) = logged()
+    assert line.endswith(f"rpc.failed error={shown}")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import sys
+import weakref
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -169,6 +171,35 @@ async def test_an_error_arrives_with_all_its_details(ends: Ends, kind: str) -> N
     error = await _error_of(ends.method(kind)(request, timeout=5))
     assert type(error) is InvalidParameters
     assert (error.message, error.violations) == (given.message, given.violations)
+
+
+class Pixels:
+    """Something large that a call works on."""
+
+
+@pytest.mark.parametrize("kind", ["Say", "Split"])
+async def test_what_a_failed_call_held_is_freed_without_the_collector(ends: Ends, kind: str) -> None:
+    """A cycle would keep every refused image until the collector comes: gigabytes, when nothing else happens."""
+    held: list[weakref.ref[Any]] = []
+
+    async def behave(text: str, context: Context) -> None:
+        pixels = Pixels()
+        held.append(weakref.ref(pixels))
+        try:
+            raise ValueError(pixels.__doc__)
+        except ValueError as exc:
+            raise NotFound("no such pixels") from exc
+
+    ends.echo.behave = behave
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(3):
+            assert isinstance(await _error_of(ends.method(kind)(ends.echo.note(text="x"), timeout=5)), NotFound)
+        await asyncio.sleep(0)
+        assert [reference() for reference in held] == [None] * 3
+    finally:
+        gc.enable()
 
 
 async def test_an_overload_says_when_to_come_back_twice(ends: Ends) -> None:
