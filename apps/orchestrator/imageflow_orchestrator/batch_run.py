@@ -46,6 +46,9 @@ class BatchRun:
         """Ends every child that there is, and counts them all. They were accepted in order: past the first few that are
         not there, there are none."""
         self._execution.batch.CopyFrom(BatchCounts(total=len(self._images)))
+        for child in self._images:  # all of them before the first is waited for: none shall get another's slot
+            if (live := self._executions.live(self._execution.namespace, self._id(child))) is not None:
+                live.cancel(message)
         absent = 0
         for child in self._images:
             ended = await self._cancel(child, message)

@@ -217,14 +217,3 @@ class StepCaller:
 def _until(deadline: float) -> float:
     """The seconds left, never none: the call itself says that time is over."""
     return max(0.001, deadline - perf_counter())
-
-
-def is_retryable(error: ImageFlowError) -> bool:
-    """Whether the same call may succeed later (R50): the one table.
-
-    Overload, absence and a lost race pass; a time-out and an internal fault may. What the request itself is to blame
-    for does not.
-    """
-    return error.code in ("UNAVAILABLE", "ABORTED", "DEADLINE_EXCEEDED", "INTERNAL", "UNKNOWN") or (
-        error.code == "RESOURCE_EXHAUSTED" and error.retryable and error.reason != "STORAGE_FULL"
-    )

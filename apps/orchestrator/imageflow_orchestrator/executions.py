@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, timedelta
 from time import perf_counter
 
@@ -14,16 +14,14 @@ from imageflow.v1.record_pb2 import ExecutionRecord, RecordedRequest
 from imageflow_common.errors import (
     AlreadyExists,
     Cancelled,
-    DataLoss,
     FailedPrecondition,
     ImageFlowError,
-    NotFound,
     Overloaded,
     Unavailable,
     WriteConflict,
 )
 from imageflow_common.events import Events
-from imageflow_common.keys import IndexedExecution, metadata_key, parse_user_key
+from imageflow_common.keys import metadata_key, parse_user_key
 from imageflow_common.logs import EventLog
 from imageflow_common.store import ObjectStore
 
@@ -32,15 +30,17 @@ from .admission import Priority, Slot
 from .batch_run import BatchRun
 from .checkpoint import Checkpoint
 from .claim import new_record, refuse_another
-from .engine import Engine, Requested, chosen_format, log_finished, since
+from .engine import Engine, Requested, chosen_format, since
+from .lifecycle import Lifecycle
 from .live import Key, Live
 from .messages import read_values
-from .news import COMPLETION_EVENTS, News
+from .news import News
+from .pending import Pending
 from .performance import Performance
 from .plan import Plan
 from .planned import ASYNCHRONOUS, SYNCHRONOUS
 from .planner import Planner
-from .records import UNKNOWN_VERSION, HeldRecord, Records, has_ended, marks, now
+from .records import HeldRecord, Records, has_ended, now
 from .run import Run
 from .unbroken import unbroken
 
@@ -50,8 +50,6 @@ _PLAN_AGAIN_SECONDS = 1.0
 _POLL_SECONDS = 0.2
 _DEADLINE_MARGIN = timedelta(seconds=10)
 """What storing an outcome may take after the deadline of a run."""
-_ORPHAN_AFTER = timedelta(minutes=1)
-"""A marker without a record is that of a crash, no longer of one who is about to write it."""
 _OVERLOADED_FOR = timedelta(seconds=5)
 _MARK_TRIES = 10
 
@@ -76,10 +74,10 @@ class Executions:
         self._records = records
         self._events = events
         self._max_pending = max_pending
-        self._retention = retention
+        self._pending = Pending(records)
+        self._lifecycle = Lifecycle(records, events, retention)
         self._live: dict[Key, Live] = {}
         self._claiming: Counter[Key] = Counter()
-        self._reported: set[Key] = set()
         self._stopping = False
         self._holds_queue = False
 
@@ -153,28 +151,18 @@ class Executions:
     async def cancel(self, namespace: str, execution_id: str, message: str) -> Execution:
         """Asks for an execution's end, and waits for it where it runs here. Raises NotFound; FailedPrecondition when it
         has ended."""
-        live = self.live(namespace, execution_id)
-        if live is None:
-            return await self._mark(namespace, execution_id, message)
-        if live.stored:
-            raise _has_ended()
-        live.cancel(message or "cancelled on request")
-        await live.ended.wait()
-        return await self._records.get(namespace, execution_id)
+        for _ in range(_MARK_TRIES):
+            live = self.live(namespace, execution_id)
+            if live is not None:
+                return await self._cancel(live, message)
+            with suppress(WriteConflict):  # it was taken up, or went on, meanwhile
+                return await self._mark(namespace, execution_id, message)
+        raise WriteConflict("the execution goes on too fast; try again")
 
     async def recover(self) -> None:
         """Takes up what an earlier process left: resumes what was accepted, closes what had a waiting caller, sends
         what was not sent. A record that cannot be read is reported and left for a person to look at."""
-        resumed = 0
-        async for entry in self._records.pending():
-            if self._stopping:
-                return
-            try:
-                resumed += await self._recover(entry)
-            except Exception as exc:
-                reason = exc.reason if isinstance(exc, ImageFlowError) else type(exc).__name__
-                self._report("execution.not_recovered", entry, reason)
-        if resumed:
+        if resumed := await self._pending.take_up(self._take_up, self._at_work_on):
             log.info("executions.resumed", count=resumed)
 
     async def stop(self, grace_seconds: float) -> None:
@@ -217,12 +205,12 @@ class Executions:
         except asyncio.CancelledError:
             if live.cancel_message is None:
                 raise
-            await self._close(live, Cancelled(live.cancel_message))
+            await self._lifecycle.close(live, Cancelled(live.cancel_message))
         except ImageFlowError as exc:
-            await self._close(live, exc)
+            await self._lifecycle.close(live, exc)
         except Exception as exc:
             log.error("execution.broken", execution_id=live.execution.execution_id, exc_info=exc)
-            await self._close(live, ImageFlowError())
+            await self._lifecycle.close(live, ImageFlowError())
         finally:
             await self._let_go(live)
 
@@ -244,73 +232,24 @@ class Executions:
         except Cancelled as exc:
             await run.cancel(exc.message)
             raise
-        await self._start(live)
+        await self._lifecycle.start(live)
         await run.perform()
         execution.execution_time_ms = (now() - execution.start_time.ToDatetime(tzinfo=UTC)) / timedelta(milliseconds=1)
         if (error := batch.failure_of(execution)) is not None:
             raise error
         ended = Execution(status=Execution.COMPLETED)
         ended.end_time.FromDatetime(now())
-        await self._end(live, ended)
+        await self._lifecycle.end(live, ended)
 
     async def _perform(self, live: Live, plan: Plan, plan_ms: float, slot: Slot) -> None:
         """To the end, which is stored and told."""
-        await self._start(live)
+        await self._lifecycle.start(live)
 
         def started(run: Run) -> None:
             live.run = run
 
         performance = Performance(self._engine, self.store, plan, live.checkpoint, live.news, plan_ms, started)
-        await self._end(live, await performance.perform(slot))
-
-    async def _start(self, live: Live) -> None:
-        """Nothing is told before the record reserves its number."""
-        live.execution.status = Execution.RUNNING
-        if not live.execution.HasField("start_time"):
-            live.execution.start_time.FromDatetime(now())
-        await live.checkpoint.write()
-        live.news.progress("", "RUNNING")
-
-    async def _end(self, live: Live, ended: Execution) -> None:
-        """Stores the outcome, then tells it, then lets the marker go: whatever breaks off here is taken up again."""
-        await unbroken(self._store_and_tell(live, ended))
-
-    async def _store_and_tell(self, live: Live, ended: Execution) -> None:
-        execution = live.execution
-        await live.checkpoint.settle()
-        execution.MergeFrom(ended)
-        execution.expire_time.FromDatetime(now() + self._retention)
-        execution.last_event_number += COMPLETION_EVENTS
-        live.counted += COMPLETION_EVENTS
-        await live.checkpoint.write()
-        live.stored = True
-        log_finished(execution)
-        await self._tell(live.news, execution)
-
-    async def _tell(self, news: News, execution: Execution) -> None:
-        """While the marker cannot be removed, the same is told again, under the same numbers."""
-        news.completion()
-        await news.flush()
-        try:
-            await self._records.settle(execution)
-        except ImageFlowError as exc:
-            log.warning("marker.not_removed", execution_id=execution.execution_id, error_type=exc.reason)
-
-    async def _close(self, live: Live, error: ImageFlowError) -> None:
-        """Ends an execution that came to no result; one whose outcome is stored has ended already."""
-        execution = live.execution
-        if isinstance(error, WriteConflict):
-            log.warning("execution.fenced", execution_id=execution.execution_id)
-        if live.stored or isinstance(error, WriteConflict):
-            return
-        execution.ClearField("final_output_path")
-        ended = Execution(status=Execution.CANCELLED if isinstance(error, Cancelled) else Execution.FAILED)
-        ended.error.code, ended.error.reason, ended.error.message = error.code, error.reason, error.message
-        ended.end_time.FromDatetime(now())
-        try:
-            await self._end(live, ended)
-        except ImageFlowError as exc:
-            log.warning("record.not_written", execution_id=execution.execution_id, error_type=exc.reason)
+        await self._lifecycle.end(live, await performance.perform(slot))
 
     async def _claim(self, record: ExecutionRecord) -> HeldRecord | None:
         """Writes the record; None when the id is taken. It counts as accepted from now."""
@@ -335,7 +274,7 @@ class Executions:
             await asyncio.wait([claiming])
             if not claiming.cancelled() and claiming.exception() is None and (held := claiming.result()) is not None:
                 live = self._enlist(held)
-                await self._close(live, _went_away())
+                await self._lifecycle.close(live, _went_away())
                 await self._let_go(live)
             raise
 
@@ -349,16 +288,16 @@ class Executions:
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if live.cancel_message is not None and task is not None and task.uncancel() == 0:
-                await self._close(live, Cancelled(live.cancel_message))
+                await self._lifecycle.close(live, Cancelled(live.cancel_message))
                 return
-            await unbroken(self._close(live, _went_away()))
+            await unbroken(self._lifecycle.close(live, _went_away()))
             raise
         except ImageFlowError as exc:
-            await self._close(live, exc)
+            await self._lifecycle.close(live, exc)
             raise
         except Exception as exc:
             log.error("execution.broken", execution_id=live.execution.execution_id, exc_info=exc)
-            await self._close(live, ImageFlowError())
+            await self._lifecycle.close(live, ImageFlowError())
             raise
         finally:
             await self._let_go(live)
@@ -380,33 +319,11 @@ class Executions:
             if self._live.get(live.key) is live:
                 del self._live[live.key]
 
-    async def _recover(self, entry: IndexedExecution) -> int:
-        """1 if the execution goes on, else 0."""
-        key = entry.namespace, entry.execution_id
-        if self._at_work_on(key):
-            return 0
-        try:
-            held = await self._records.hold(*key)
-        except NotFound as exc:
-            if now() - entry.created > _ORPHAN_AFTER:
-                self._report("record.set_aside", entry, exc.reason)
-                await self._records.forget_marker(entry)
-            return 0
-        except DataLoss as exc:
-            self._report("record.set_aside", entry, exc.reason)
-            if exc.reason != UNKNOWN_VERSION:
-                await self._records.forget_marker(entry)
-            return 0
-        if not marks(entry, held.record.execution):
-            await self._records.forget_marker(entry)
-        elif not self._at_work_on(key):
-            return await self._take_up(held)
-        return 0
-
     async def _take_up(self, held: HeldRecord) -> int:
+        """1 if the execution goes on, else 0."""
         record, execution = held.record, held.record.execution
         if has_ended(execution):
-            await self._tell(News(self._events, execution), execution)
+            await self._lifecycle.tell_again(execution)
             return 0
         execution.last_event_number = max(execution.last_event_number, record.reserved_event_number)
         if record.kind in (ExecutionRecord.ASYNCHRONOUS, ExecutionRecord.BATCH):
@@ -414,36 +331,30 @@ class Executions:
             return 1
         if _deadline_passed(record):
             live = self._enlist(held)
-            await self._close(
+            await self._lifecycle.close(
                 live, Unavailable("the orchestrator ended before the execution did", reason="INTERRUPTED")
             )
             await self._let_go(live)
         return 0
 
     def _at_work_on(self, key: Key) -> bool:
-        return key in self._live or key in self._claiming
+        """Or not to be taken up any more."""
+        return self._stopping or key in self._live or key in self._claiming
 
-    def _report(self, event: str, entry: IndexedExecution, reason: str) -> None:
-        """Once, however often it is come across."""
-        key = entry.namespace, entry.execution_id
-        if key not in self._reported:
-            self._reported.add(key)
-            log.error(event, execution_id=entry.execution_id, namespace=entry.namespace, error_type=reason)
+    async def _cancel(self, live: Live, message: str) -> Execution:
+        if live.stored:
+            raise _has_ended()
+        live.cancel(message or "cancelled on request")
+        await live.ended.wait()
+        return await self._records.get(*live.key)
 
     async def _mark(self, namespace: str, execution_id: str, message: str) -> Execution:
-        """Asks whoever runs it, or will. Raises WriteConflict when it is written all the time."""
-        for left in reversed(range(_MARK_TRIES)):
-            held = await self._records.hold(namespace, execution_id)
-            if has_ended(held.record.execution):
-                raise _has_ended()
-            held.record.cancel_requested, held.record.cancel_message = True, message
-            try:
-                await self._records.replace(held, held.record)
-            except WriteConflict:
-                if not left:
-                    raise
-            else:
-                break
+        """Asks whoever runs it, or will. Raises WriteConflict when it was written meanwhile."""
+        held = await self._records.hold(namespace, execution_id)
+        if has_ended(held.record.execution):
+            raise _has_ended()
+        held.record.cancel_requested, held.record.cancel_message = True, message
+        await self._records.replace(held, held.record)
         return held.record.execution
 
     async def _same(self, record: ExecutionRecord) -> Execution:

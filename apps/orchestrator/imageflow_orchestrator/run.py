@@ -15,7 +15,7 @@ from imageflow_common.logs import EventLog
 from imageflow_common.telemetry import duration_histogram
 
 from .admission import Slot
-from .call import Answer, StepCaller, Wanted, is_retryable
+from .call import Answer, StepCaller, Wanted
 from .definition import StepId
 from .effects import (
     AttemptFailed,
@@ -40,6 +40,7 @@ from .effects import (
 from .images import Artifact, ImageTransport
 from .plan import Plan, PlannedStep
 from .recorded import NOTHING, TakenOver
+from .retryable import is_retryable
 from .state import advance, resume
 
 log = EventLog(__name__)

@@ -13,25 +13,13 @@ from tests.orchestrator_scripted import JPEG, Bench, answer, bench, eventually, 
 
 from imageflow.v1.component_pb2 import ComponentRequest, ComponentResponse, DescribeRequest
 from imageflow_common.errors import (
-    AlreadyExists,
-    Cancelled,
-    DataLoss,
     DeadlineExceeded,
     FailedPrecondition,
     ImageFlowError,
-    InvalidArgument,
     InvalidImage,
-    InvalidParameters,
-    NotFound,
-    Overloaded,
-    PermissionDenied,
-    StorageFull,
     Unavailable,
-    Unimplemented,
-    UnsupportedImage,
-    WriteConflict,
 )
-from imageflow_orchestrator.call import Answer, GrpcCaller, Wanted, is_retryable
+from imageflow_orchestrator.call import Answer, GrpcCaller, Wanted
 from imageflow_orchestrator.component_spec import Target
 from imageflow_orchestrator.definition import SlotName
 from imageflow_orchestrator.effects import ResolvedInput, StartAttempt
@@ -144,34 +132,6 @@ async def test_an_answer_elsewhere_than_asked_is_a_bad_one(shared: Bench) -> Non
         await attempt(shared)
 
     assert caught.value.reason == "BAD_ANSWER"
-
-
-@pytest.mark.parametrize(
-    ("error", "retryable"),
-    [
-        (Unavailable("x"), True),
-        (DeadlineExceeded("x"), True),
-        (WriteConflict("x"), True),
-        (Overloaded("x"), True),
-        (ImageFlowError("x"), True),
-        (StorageFull("x"), False),
-        (InvalidArgument("x"), False),
-        (InvalidImage("x"), False),
-        (UnsupportedImage("x"), False),
-        (InvalidParameters("x"), False),
-        (NotFound("x"), False),
-        (AlreadyExists("x"), False),
-        (PermissionDenied("x"), False),
-        (FailedPrecondition("x"), False),
-        (Unimplemented("x"), False),
-        (Cancelled("x"), False),
-        (DataLoss("x"), False),
-    ],
-    ids=lambda value: type(value).__name__,
-)
-def test_errors_that_cannot_pass_are_never_retried(error: ImageFlowError, retryable: bool) -> None:
-    """R50: the one table."""
-    assert is_retryable(error) is retryable
 
 
 def target(port: int) -> Target:

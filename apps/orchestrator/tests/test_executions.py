@@ -475,6 +475,27 @@ async def test_a_damaged_record_is_reported_and_set_aside_and_all_else_goes_on(
             await second.executions.known("default", "bad")
 
 
+async def test_a_record_that_nobody_can_take_up_stops_no_other(
+    on: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    on.executions._holds_queue = False
+    await on.accept(on.request(), "bad")
+    await on.accept(on.request(), "good")
+    begin = on.executions._begin
+
+    def broken(held: Any) -> None:
+        if held.record.execution.execution_id == "bad":
+            raise ZeroDivisionError
+        begin(held)
+
+    monkeypatch.setattr(on.executions, "_begin", broken)
+    await on.executions.recover()
+    await on.executions.recover()
+
+    assert (await on.ended("good")).status == Execution.COMPLETED
+    assert [line["error_type"] for line in lines(caplog, "execution.not_recovered")] == ["ZeroDivisionError"]
+
+
 async def test_a_record_of_a_later_version_is_left_to_that_version(on: Site, caplog: pytest.LogCaptureFixture) -> None:
     on.executions._holds_queue = False
     await on.accept(on.request())
