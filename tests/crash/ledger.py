@@ -32,7 +32,11 @@ class Ledger:
         os.write(self._fd, f"{line}\n".encode())
 
 
-def read_ledger(path: Path) -> Iterator[Entry]:
-    for line in path.read_text().splitlines():
+def read_ledger(path: Path, *, start: int = 0, end: int | None = None) -> Iterator[Entry]:
+    """The entries between two bytes, at which entries begin or end."""
+    with path.open("rb") as file:
+        file.seek(start)
+        lines = file.read(-1 if end is None else end - start).decode().splitlines()
+    for line in lines:
         moment, what, execution_id, *words = line.split(" ")
         yield Entry(float(moment), what, execution_id, tuple(words))

@@ -13,6 +13,7 @@ import grpc
 
 from imageflow_common.keys import PENDING_PREFIX
 
+from .ledger import read_ledger
 from .shapes import Shape
 from .stage import Life, Stage, eventually
 
@@ -48,13 +49,16 @@ async def held(stage: Stage, life: Life) -> Held:
 async def tasks_of(stage: Stage, life: Life) -> int:
     """The orchestrator's asyncio tasks, as it counts them itself."""
 
-    def counts() -> list[int]:
-        return [int(entry.words[0]) for entry in stage.entries() if entry.what == "tasks"]
-
-    before = len(counts())
+    ledger = stage.folder / "ledger"
+    before = ledger.stat().st_size
     life.process.send(signal.SIGUSR1)
-    await eventually(lambda: len(counts()) > before)
-    return counts()[-1]
+
+    def counted() -> int:
+        told = [entry for entry in read_ledger(ledger, start=before) if entry.what == "tasks"]
+        return int(told[-1].words[0]) if told else 0
+
+    tasks: int = await eventually(counted)
+    return tasks
 
 
 async def back_to(stage: Stage, life: Life, before: Held) -> Held:

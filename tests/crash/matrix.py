@@ -117,18 +117,7 @@ class Matrix:
                 raise
 
     async def _ask(self, life: Life, asked: Expected) -> None:
-        """Until it is accepted: the same id and the same body, however often."""
-
-        async def accepted() -> bool:
-            try:
-                await life.create(asked.shape.request(asked.execution_id))
-            except grpc.aio.AioRpcError as exc:
-                if exc.code() is not grpc.StatusCode.UNAVAILABLE or not life.process.alive:
-                    raise
-                return False
-            return True
-
-        await eventually(accepted)
+        await life.create(asked.shape.request(asked.execution_id))
         self._unanswered.pop(asked.execution_id, None)
         self._expected[asked.execution_id] = asked
 

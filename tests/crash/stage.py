@@ -184,10 +184,21 @@ class Life:
         return await self.until_ended(accepted.execution_id, within=within)
 
     async def _call(self, method: str, request: Any, answer: type[M]) -> M:
+        """Asks again for as long as the orchestrator lives and has not met its components yet."""
         call: Any = self.channel.unary_unary(
             f"/imageflow.v1.{method}", type(request).SerializeToString, answer.FromString
         )
-        response: M = await call(request, timeout=DEADLINE_SECONDS)
+
+        async def answered() -> M | None:
+            try:
+                response: M = await call(request, timeout=DEADLINE_SECONDS)
+            except grpc.aio.AioRpcError as exc:
+                if "not reachable yet" in (exc.details() or ""):
+                    return None
+                raise
+            return response
+
+        response: M = await eventually(answered)
         return response
 
 

@@ -11,6 +11,7 @@ import pytest
 from imageflow.v1.execution_pb2 import Execution
 from tests.e2e import pictures
 
+from .ledger import read_ledger
 from .load import Held, back_to, create_all, held
 from .proving import PROVE, table, write_report
 from .shapes import INPUT, QUICK, reference
@@ -54,11 +55,17 @@ async def settled(stage: Stage, life: Life) -> Held:
 
 async def run_all(stage: Stage, life: Life, prefix: str, number: int) -> None:
     await create_all(life, QUICK, [f"{prefix}-{each}" for each in range(number)])
-    ledger = stage.folder / "ledger"
+    told: set[str] = set()
+    ledger, read = stage.folder / "ledger", 0
 
     def done() -> bool:
+        nonlocal read
         assert life.process.alive, life.process.said[-3000:]
-        return ledger.read_bytes().count(f" completion {prefix}-".encode()) >= number
+        size = ledger.stat().st_size
+        new = read_ledger(ledger, start=read, end=size)
+        told.update(e.execution_id for e in new if e.what == "completion" and e.execution_id.startswith(prefix))
+        read = size
+        return len(told) >= number
 
     await eventually(done, within=3000, every=0.5)
 

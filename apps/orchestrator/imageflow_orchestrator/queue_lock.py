@@ -6,6 +6,7 @@ import asyncio
 import fcntl
 import os
 from pathlib import Path
+from time import perf_counter
 
 from imageflow_common.errors import ImageFlowError
 from imageflow_common.logs import EventLog
@@ -15,6 +16,7 @@ from .executions import Executions
 log = EventLog(__name__)
 
 _TRY_AGAIN_SECONDS = 1.0
+_SLOWEST_SECONDS = 30.0
 
 
 async def hold_queue(executions: Executions, lock_file: Path) -> None:
@@ -27,13 +29,19 @@ async def hold_queue(executions: Executions, lock_file: Path) -> None:
         log.info("queue.held")
         executions.hold_queue()
         while True:
+            begun = perf_counter()
             try:
                 await executions.recover()
             except ImageFlowError as exc:
                 log.warning("queue.not_read", error_type=exc.reason)
-            await asyncio.sleep(_TRY_AGAIN_SECONDS)
+            await asyncio.sleep(_pause(perf_counter() - begun))
     finally:
         os.close(fd)
+
+
+def _pause(seconds_taken: float) -> float:
+    """Ten times as long as looking took, so that many thousands pending do not slow down those that run."""
+    return min(_SLOWEST_SECONDS, max(_TRY_AGAIN_SECONDS, 10 * seconds_taken))
 
 
 def _locked(fd: int) -> bool:
