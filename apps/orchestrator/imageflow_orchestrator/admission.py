@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict, deque
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
 from enum import IntEnum
 
@@ -59,7 +59,15 @@ class _Class:
 class Admission:
     """Slots for executions. Used from one event loop."""
 
-    def __init__(self, *, max_running: int, max_waiting: int, max_running_per_namespace: int | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        max_running: int,
+        max_waiting: int,
+        max_running_per_namespace: int | None = None,
+        max_bytes: int | None = None,
+    ) -> None:
+        self._bytes = ByteBudget(max_bytes)
         self._max_running = max_running
         self._max_per_namespace = max_running_per_namespace or max_running
         self._max_waiting = max_waiting
@@ -78,17 +86,21 @@ class Admission:
         return self._waiting
 
     @asynccontextmanager
-    async def slot(self, namespace: str = "default", priority: Priority = Priority.SYNCHRONOUS) -> AsyncIterator[Slot]:
-        """Waits for a turn. Raises Overloaded for a synchronous execution when too many wait already; what was
-        accepted before waits as long as it must."""
+    async def slot(
+        self, namespace: str = "default", priority: Priority = Priority.SYNCHRONOUS, *, size_bytes: int = 0
+    ) -> AsyncIterator[Slot]:
+        """Waits for a turn. Raises Overloaded for a synchronous execution when too many wait already, or when the
+        `size_bytes` that it holds in memory are too many beside the others'; what was accepted before waits as long as
+        it must."""
         if priority is Priority.SYNCHRONOUS and self._waiting >= self._max_waiting and not self._free(namespace):
             raise Overloaded(f"{self._waiting} executions are waiting", retry_after=_RETRY_AFTER)
         slot = Slot(self, namespace, priority)
-        await slot.acquire()
-        try:
-            yield slot
-        finally:
-            slot.release()
+        with self._bytes.hold(size_bytes):
+            await slot.acquire()
+            try:
+                yield slot
+            finally:
+                slot.release()
 
     async def acquire(self, namespace: str, priority: Priority) -> None:
         """Waits for a turn; the bounded, polite way is `slot`."""
@@ -140,6 +152,25 @@ class Admission:
                 if self._running.get(namespace, 0) < self._max_per_namespace:
                     return waiting, namespace
         return None
+
+
+class ByteBudget:
+    """Bounds the bytes of images that executions hold in memory, running and waiting; None: no bound."""
+
+    def __init__(self, max_bytes: int | None) -> None:
+        self._max_bytes = max_bytes
+        self._held = 0
+
+    @contextmanager
+    def hold(self, size_bytes: int) -> Iterator[None]:
+        """Raises Overloaded when the budget is used up. One image is always taken: other limits refuse it."""
+        if self._max_bytes is not None and self._held and self._held + size_bytes > self._max_bytes:
+            raise Overloaded(f"images of {self._held} bytes are in flight", retry_after=_RETRY_AFTER)
+        self._held += size_bytes
+        try:
+            yield
+        finally:
+            self._held -= size_bytes
 
 
 class Slot:

@@ -104,6 +104,7 @@ async def build(settings: OrchestratorSettings) -> AsyncIterator[Orchestrator]:
             max_running=settings.max_running_executions,
             max_waiting=settings.max_waiting_executions,
             max_running_per_namespace=settings.max_running_executions_per_namespace,
+            max_bytes=settings.max_bytes_in_flight,
         ),
         instruments=Instruments(),
         max_image_bytes=settings.max_image_bytes,

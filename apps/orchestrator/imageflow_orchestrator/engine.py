@@ -100,7 +100,7 @@ class Engine:
         output = self.output_format(data, content_type, requested)
         execution = new_execution(plan, requested)
         begun = perf_counter()
-        async with self.admission.slot(requested.namespace) as slot:
+        async with self.admission.slot(requested.namespace, size_bytes=len(data)) as slot:
             execution.timings.queue_ms = since(begun)
             result, image = await self.perform(plan, data, execution, output, slot=slot)
         recorded = self._process_records == "all" or (

@@ -25,6 +25,8 @@ class OrchestratorSettings(ServerSettings):
     """Executions of one namespace that run at once."""
     max_waiting_executions: PositiveInt = 100
     """Synchronous executions that wait for their turn, past which more are refused."""
+    max_bytes_in_flight: PositiveInt = 512 * 1024 * 1024
+    """Bytes of images handed over with calls, running and waiting, past which more are refused; one is always taken."""
     max_pending_executions: PositiveInt = 10_000
     """Asynchronous executions that have not ended, past which more are refused."""
     retention_hours: PositiveSeconds = 24.0 * 30

@@ -144,3 +144,13 @@ async def test_a_slot_can_be_given_back_and_asked_for_again() -> None:
         await slot.acquire()
         assert admission.running == 1
     assert admission.running == 0
+
+
+async def test_more_bytes_than_the_budget_are_refused_but_one_image_is_always_taken() -> None:
+    admission = Admission(max_running=10, max_waiting=10, max_bytes=100)
+    async with admission.slot(size_bytes=1_000):
+        with pytest.raises(Overloaded, match="1000 bytes"):
+            async with admission.slot(size_bytes=1):
+                pass
+    async with admission.slot(size_bytes=60), admission.slot(size_bytes=40):
+        assert admission.running == 2
