@@ -50,7 +50,8 @@ bench: setup ## Measure pipelines beside the bare functions; results go to bench
 	$(BIN)/python -m benchmarks.pipelines
 
 prove: setup ## Prove it at length, half an hour: kills, ten thousand at once, a soak; reports go to docs/proof/
-	IMAGEFLOW_PROVE=1 $(BIN)/pytest tests/crash apps/orchestrator/tests/model
+	IMAGEFLOW_PROVE=1 $(BIN)/pytest apps/orchestrator/tests/model
+	IMAGEFLOW_PROVE=1 $(BIN)/pytest tests/crash
 
 clean: ## Remove what builds and runs left behind
 	rm -rf .venv demo-output imageflow-data .coverage* htmlcov .pytest_cache .mypy_cache .ruff_cache

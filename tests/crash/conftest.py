@@ -7,8 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
-from tests.e2e import pictures
-
+from . import pictures
 from .shapes import INPUT, QUICK, reference
 from .stage import Life, Stage, staged
 

@@ -18,8 +18,8 @@ from imageflow.v1.record_pb2 import ExecutionRecord
 from imageflow_common.errors import NotFound
 from imageflow_common.keys import PENDING_PREFIX, parse_pending_key
 from imageflow_orchestrator.records import Records, has_ended
-from tests.e2e import pictures
 
+from . import pictures
 from .points import OUTSIDE, POINTS
 from .shapes import INPUT, SHAPES
 from .stage import Life, Stage, eventually, staged

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from imageflow_cli.local import run_local
-from tests.e2e import pictures
 
+from . import pictures
 from .stage import TREE
 
 INPUT = "uploads/coins.png"

@@ -158,8 +158,10 @@ class Life:
         data = HttpBody(content_type="application/json", data=json.dumps(body).encode())
         return await self._call("PipelineService/ExecutePipeline", ExecutePipelineRequest(body=data), Execution)
 
-    async def rerun(self, execution_id: str, **fields: str) -> Execution:
-        request = RerunExecutionRequest(execution_id=execution_id, **fields)
+    async def rerun(self, execution_id: str, *, from_step: str, new_execution_id: str) -> Execution:
+        request = RerunExecutionRequest(
+            execution_id=execution_id, from_step=from_step, new_execution_id=new_execution_id
+        )
         return await self._call("ExecutionService/RerunExecution", request, Execution)
 
     async def upload(self, key: str, data: bytes) -> None:

@@ -18,8 +18,8 @@ import pytest_asyncio
 from imageflow.v1.execution_pb2 import Execution
 from imageflow_common.keys import PENDING_PREFIX
 from imageflow_common.store import ObjectKey
-from tests.e2e import pictures
 
+from . import pictures
 from .shapes import INPUT, QUICK
 from .stage import Life, Stage, eventually, staged
 

@@ -15,8 +15,8 @@ import pytest_asyncio
 
 from imageflow.v1.execution_pb2 import Execution
 from imageflow_common.keys import PENDING_PREFIX
-from tests.e2e import pictures
 
+from . import pictures
 from .points import POINTS
 from .proving import PROVE
 from .shapes import INPUT, LINEAR, QUICK, reference
@@ -25,10 +25,8 @@ from .verdict import Expected, calls_of, faults_found
 
 IMAGES = 6
 HOUR_SECONDS = "3600"
-BATCH_POINTS = ("record-created:within", "checkpoint:after", "completion:after")
-RERUN_POINTS = ("record-created:after", "artifact:after")
-if PROVE:
-    BATCH_POINTS, RERUN_POINTS = POINTS, POINTS
+BATCH_POINTS = POINTS if PROVE else ("record-created:within", "checkpoint:after", "completion:after")
+RERUN_POINTS = POINTS if PROVE else ("record-created:after", "artifact:after")
 
 
 @pytest_asyncio.fixture

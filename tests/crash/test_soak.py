@@ -12,8 +12,7 @@ import numpy as np
 import psutil
 import pytest
 
-from tests.e2e import pictures
-
+from . import pictures
 from .load import Held, back_to, tasks_of
 from .proving import PROVE, REPORTS, table, write_report
 from .shapes import INPUT, SHAPES

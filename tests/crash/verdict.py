@@ -106,6 +106,12 @@ def _completions(entries: Sequence[Entry], expected: Sequence[Expected]) -> list
     return faults
 
 
+def told_twice(entries: Sequence[Entry]) -> list[str]:
+    """The executions whose completion was published more than once: only a crash may do that."""
+    times = Counter(entry.execution_id for entry in entries if entry.what == "completion")
+    return [execution_id for execution_id, number in times.items() if number > 1]
+
+
 def calls_of(entries: Sequence[Entry]) -> Counter[tuple[str, str]]:
     """How often each step of each execution was called."""
     return Counter((entry.execution_id, entry.words[0]) for entry in entries if entry.what == "call")

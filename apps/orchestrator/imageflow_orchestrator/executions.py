@@ -323,7 +323,8 @@ class Executions:
         """1 if the execution goes on, else 0."""
         record, execution = held.record, held.record.execution
         if has_ended(execution):
-            await self._lifecycle.tell_again(execution)
+            if await self._records.is_pending(execution):  # else it has told so since its marker was listed
+                await self._lifecycle.tell_again(execution)
             return 0
         execution.last_event_number = max(execution.last_event_number, record.reserved_event_number)
         if record.kind in (ExecutionRecord.ASYNCHRONOUS, ExecutionRecord.BATCH):

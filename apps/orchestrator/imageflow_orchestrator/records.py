@@ -78,6 +78,14 @@ class Records:
         """Nothing is left to do for an execution: its marker goes."""
         await self._store.delete(self._marker(execution))
 
+    async def is_pending(self, execution: Execution) -> bool:
+        """Whether its marker is there."""
+        try:
+            await self._store.head(self._marker(execution))
+        except ObjectNotFound:
+            return False
+        return True
+
     async def hold(self, namespace: str, execution_id: str) -> HeldRecord:
         """Raises NotFound, and DataLoss for a record that cannot be read."""
         try:
