@@ -73,10 +73,10 @@ def report(tallies: Sequence[Tally]) -> None:
         "An orchestrator is killed with SIGKILL, started again on the same data and killed again, while clients create "
         f"executions of {len(SHAPES)} shapes (a line, branches, a step that only looks, retries, a failure passed "
         "over, a failure). Half of the kills are at named points, before, within and after each write, call and "
-        "notice; half at random moments. Figures of what must not be are asserted to be 0. A step that only looks, or whose "
-        "failure is passed over, counts as finished when the image it passes on is stored too. Interrupted is what was accepted and not "
-        "done with; the time until it is worked on again includes the start of the process. A kill is outside where "
-        "what it hits has not been accepted yet, or is done.",
+        "notice; half at random moments. Figures of what must not be are asserted to be 0. A step that only looks, or "
+        "whose failure is passed over, counts as finished when the image it passes on is stored too. Interrupted is "
+        "what was accepted and not done with; the time until it is worked on again includes the start of the process, "
+        "and further kills before that. A kill is outside where what it hits has not been accepted yet, or is done.",
         table(("", ""), figures),
         table(("point", "kills", "in running work", ""), points),
         f"Again: `CRASH_SEED={tallies[0].seed} make prove`. Each seed from there on is one data directory.",

@@ -95,10 +95,10 @@ def report(seconds: float, before: Held, after: Held, ended: dict[str, Execution
     write_report(
         "many",
         f"{MANY:,} executions, as fast as they are accepted",
-        "They are created as fast as the orchestrator accepts them, while it runs them, each with two steps over an image of 384×303 "
-        "pixels, and stored with all their intermediates on a disk that is told to keep them (fsync). Asserted is that "
-        "each ends once, with the output that one process makes of the same pipeline; that no object is damaged; and "
-        "that the orchestrator holds afterwards what it held before.",
+        "They are created as fast as the orchestrator accepts them, while it runs them, each with two steps over an "
+        "image of 384×303 pixels, and stored with all their intermediates on a disk that is told to keep them (fsync). "
+        "Asserted is that each ends once, with the output that one process makes of the same pipeline; that no object "
+        "is damaged; and that the orchestrator holds afterwards what it held before.",
         table(("", ""), rows),
         table(("the orchestrator holds", "before", "after"), holdings),
     )

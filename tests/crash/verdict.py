@@ -94,7 +94,7 @@ def _repeated_steps(entries: Sequence[Entry], expected: Sequence[Expected]) -> l
 
 
 def passed_on_again(entries: Sequence[Entry]) -> int:
-    """Calls of steps that a stored record had as finished, of whatever kind: what `_repeated_steps` lets pass is here."""
+    """Calls of steps that a stored record had as finished, those that `_repeated_steps` lets pass among them."""
     stored: defaultdict[str, set[str]] = defaultdict(set)
     again = 0
     for entry in entries:
