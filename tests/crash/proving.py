@@ -11,18 +11,23 @@ from datetime import UTC, datetime
 from .stage import TREE
 
 PROVE = os.environ.get("IMAGEFLOW_PROVE") == "1"
+COMMIT = (
+    subprocess.run(
+        ["git", "describe", "--always", "--dirty"], cwd=TREE, capture_output=True, text=True, check=False
+    ).stdout.strip()
+    or "unknown"
+)
+"""As it was when this began: the tree may change while a long proof runs."""
 REPORTS = TREE / "docs" / "proof"
 
 
 def write_report(name: str, title: str, summary: str, *parts: str) -> None:
     """Writes docs/proof/{name}.md: what was proven, where and when, then the parts."""
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], cwd=TREE, capture_output=True, text=True, check=False
-    ).stdout.strip()
     when = datetime.now(UTC).strftime("%Y-%m-%d")
     made = (
-        f"Made by `make prove` on {when}, commit {commit or 'unknown'}, "
-        f"Python {platform.python_version()}, {os.cpu_count()} cores."
+        f"Made by `make prove` on {when}, commit {COMMIT}, Python {platform.python_version()}, {os.cpu_count()} cores, "
+        f"load average of the last 15 minutes {os.getloadavg()[2]:.1f}. Above the cores, other work ran beside this, "
+        "and the times are no measurement."
     )
     REPORTS.mkdir(parents=True, exist_ok=True)
     (REPORTS / f"{name}.md").write_text("\n\n".join([f"# {title}", summary, made, *parts]) + "\n")

@@ -49,10 +49,15 @@ def report(tallies: Sequence[Tally]) -> None:
         ("ended otherwise than they should", 0),
         ("outputs whose SHA-256 is not that of the same pipeline run in one process", 0),
         ("objects in the store that are damaged", 0),
-        ("finished and stored steps that ran again", 0),
+        ("steps with an image of their own that were stored, and ran again", 0),
+        (
+            "steps without one that were recorded before what they pass on, and ran again",
+            _sum(tallies, "passed_on_again"),
+        ),
         ("executions with more or fewer than one completion, by number", 0),
         ("markers, images in shared memory left", 0),
-        ("calls repeated because their result was not stored yet, or that were told to fail", _repeated(tallies)),
+        ("calls of steps beyond the first, in all", _sum(tallies, "repeated_calls")),
+        ("of them retries of a step that is told to fail at first", _sum(tallies, "told_to_fail")),
         ("kill to next work on what was interrupted, median", f"{median(recovery):.2f} s"),
         ("the same, 95 of 100", f"{recovery[int(len(recovery) * 0.95)]:.2f} s"),
         ("the same, longest", f"{recovery[-1]:.2f} s"),
@@ -68,9 +73,10 @@ def report(tallies: Sequence[Tally]) -> None:
         "An orchestrator is killed with SIGKILL, started again on the same data and killed again, while clients create "
         f"executions of {len(SHAPES)} shapes (a line, branches, a step that only looks, retries, a failure passed "
         "over, a failure). Half of the kills are at named points, before, within and after each write, call and "
-        "notice; half at random moments. Every figure that is 0 is asserted. Interrupted is what was accepted and not "
-        "done with; the time until it is worked on again includes the start of the process. A kill is outside where "
-        "what it hits has not been accepted yet, or is done.",
+        "notice; half at random moments. Figures of what must not be are asserted to be 0. A step that only looks, or "
+        "whose failure is passed over, counts as finished when the image it passes on is stored too. Interrupted is "
+        "what was accepted and not done with; the time until it is worked on again includes the start of the process, "
+        "and further kills before that. A kill is outside where what it hits has not been accepted yet, or is done.",
         table(("", ""), figures),
         table(("point", "kills", "in running work", ""), points),
         f"Again: `CRASH_SEED={tallies[0].seed} make prove`. Each seed from there on is one data directory.",
@@ -81,5 +87,5 @@ def _share(kills: Sequence[object]) -> str:
     return f"{100 * sum(kill.inside for kill in kills) / len(kills):.0f} %"  # type: ignore[attr-defined]
 
 
-def _repeated(tallies: Sequence[Tally]) -> int:
-    return sum(tally.repeated_calls for tally in tallies)
+def _sum(tallies: Sequence[Tally], what: str) -> int:
+    return sum(getattr(tally, what) for tally in tallies)

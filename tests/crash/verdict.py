@@ -93,6 +93,18 @@ def _repeated_steps(entries: Sequence[Entry], expected: Sequence[Expected]) -> l
     return faults
 
 
+def passed_on_again(entries: Sequence[Entry]) -> int:
+    """Calls of steps that a stored record had as finished, those that `_repeated_steps` lets pass among them."""
+    stored: defaultdict[str, set[str]] = defaultdict(set)
+    again = 0
+    for entry in entries:
+        if entry.what == "stored":
+            stored[entry.execution_id].update(entry.words)
+        elif entry.what == "call":
+            again += entry.words[0] in stored[entry.execution_id]
+    return again
+
+
 def _completions(entries: Sequence[Entry], expected: Sequence[Expected]) -> list[str]:
     told: defaultdict[str, set[tuple[str, ...]]] = defaultdict(set)
     for entry in entries:
