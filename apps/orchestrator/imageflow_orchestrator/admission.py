@@ -1,4 +1,4 @@
-"""How many executions run and wait at once; what is more is refused (D10, R75)."""
+"""How many executions run and wait at once; what is more is refused (R75, docs/adr/0008-admission.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Executions as the store keeps them: a record each, JSON with a schema version, and a time-ordered index (D7)."""
+"""Executions as the store keeps them: a record each, JSON with a schema version, and a time-ordered index.
+
+Their keys: docs/adr/0004-key-layout.md.
+"""
 
 from __future__ import annotations
 
