@@ -29,6 +29,22 @@ def test_a_path_that_is_none(callers: Callers, row: Row) -> None:
         row.refuses(callers.http.request(verb, path), "nothing is served under this method and path")
 
 
+def test_a_path_with_a_nul(callers: Callers, row: Row) -> None:
+    row.refuses(callers.http.put("/v1/images/a%00b.jpg", content=b"x"), "path_normalization_failed")
+
+
+def test_the_content_type_of_grpc_on_a_path_of_https(callers: Callers, row: Row) -> None:
+    for content_type in ("application/grpc", "application/grpc-web+proto"):
+        response = callers.http.post("/v1/pipelines:execute", content=b"{}", headers={"content-type": content_type})
+        row.refuses(response, "JSON or an image")
+
+
+def test_a_query_that_names_again_what_the_path_names(callers: Callers, row: Row) -> None:
+    row.refuses(callers.http.delete("/v1/images/harmless?key=other"), "names again what the path names")
+    row.refuses(callers.http.get("/v1/pipelines/p?pipelineId=other"), "names again what the path names")
+    row.refuses(callers.http.delete("/v1/images/harmless?k%65y=other"), "percent-encoded")
+
+
 def test_a_method_that_is_none(row: Row, product: Product) -> None:
     """By native gRPC: the service is there, and its method is not."""
     with grpc.insecure_channel(f"127.0.0.1:{product.port}") as channel:

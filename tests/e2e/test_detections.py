@@ -1,4 +1,4 @@
-"""What detect finds is where it is in the picture that the caller sent (D15)."""
+"""What detect finds is where it is in the picture that the caller sent."""
 
 from __future__ import annotations
 

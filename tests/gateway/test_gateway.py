@@ -244,6 +244,35 @@ async def test_what_is_not_served_is_a_json_error(
     assert (response.status_code, reason(response)) == (status, expected)
 
 
+@pytest.mark.parametrize("media_type", ["application/grpc", "application/grpc+proto", "Application/gRPC-Web+proto"])
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("POST", "/v1/pipelines:execute"), ("PUT", "/v1/images/a"), ("POST", "/v1/pipelines/p:process"), ("GET", "/v1/x")],
+)
+async def test_a_call_of_grpcs_on_a_path_of_https_is_415(
+    client: httpx.AsyncClient, backend: Backend, method: str, path: str, media_type: str
+) -> None:
+    response = await client.request(method, path, content=b"{}", headers={"content-type": media_type})
+    assert (response.status_code, reason(response)) == (415, "UNSUPPORTED_MEDIA_TYPE")
+    assert backend.calls == []
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "word"),
+    [
+        ("PUT", "/v1/images/a%00b", "path_normalization_failed"),
+        ("GET", "/v1/pipelines?bogus=1", "bogus"),
+        ("GET", "/v1/images/a?key=b", "names again"),
+    ],
+)
+async def test_a_fault_that_only_the_gateway_sees_is_named(
+    client: httpx.AsyncClient, method: str, path: str, word: str
+) -> None:
+    response = await client.request(method, path)
+    assert (response.status_code, reason(response)) == (400, "INVALID_REQUEST")
+    assert word in response.json()["message"]
+
+
 @pytest.mark.parametrize("headers", [{"x": "y" * 40_000}, {f"x{i}": "y" for i in range(150)}])
 async def test_too_many_headers_are_431(client: httpx.AsyncClient, headers: dict[str, str]) -> None:
     response = await client.get("/healthz", headers=headers)

@@ -13,18 +13,24 @@ import fcntl
 import json
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 SHARED_PREFIX: Final = "imageflow-up-"
 _TMPFS = Path("/dev/shm")  # noqa: S108  # named for what it is; the folder in it is ours alone
+_OWNER_LOCK: Final = "owner.lock"
 
 
 class DataInUse(Exception):
     """Another `imageflow up` runs on this folder."""
+
+
+class DataUnusable(Exception):
+    """The folder cannot be made or written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,18 +76,17 @@ class DataDirectory:
 
 @contextlib.contextmanager
 def claim(path: Path) -> Iterator[DataDirectory]:
-    """Makes the folder ours; tidies what an `up` that was killed left there. Raises DataInUse, and OSError where
-    the folder cannot be made or written."""
-    path.mkdir(parents=True, exist_ok=True)
-    with open(path / "up.lock", "a+") as lock:
+    """Makes the folder ours; tidies what an `up` that was killed left there. Raises DataInUse and DataUnusable."""
+    with _lock_file(path) as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as exc:
             raise DataInUse(f"{path} is in use by another `imageflow up`{_owner(path)}") from exc
-        _sweep(path)
         directory = DataDirectory(path)
-        directory.run.mkdir()
-        directory.store.mkdir(exist_ok=True)
+        with _said_of(path):
+            shutil.rmtree(directory.run, ignore_errors=True)
+            directory.run.mkdir()
+            directory.store.mkdir(exist_ok=True)
         try:
             yield directory
         finally:
@@ -89,14 +94,20 @@ def claim(path: Path) -> Iterator[DataDirectory]:
 
 
 @contextlib.contextmanager
-def shared_memory() -> Iterator[Path]:
-    """A fresh folder in memory where there is such a thing, else a temporary one; gone afterwards."""
-    parent = _TMPFS if os.access(_TMPFS, os.W_OK | os.X_OK) else None
-    path = Path(tempfile.mkdtemp(prefix=SHARED_PREFIX, dir=parent))
-    try:
-        yield path
-    finally:
-        shutil.rmtree(path, ignore_errors=True)
+def shared_memory(parent: Path | None = None) -> Iterator[Path]:
+    """A fresh folder in `parent`, by default in memory where there is such a thing; gone afterwards. Folders beside
+    it whose owners were killed, and could not remove them, go now."""
+    parent = parent or (_TMPFS if os.access(_TMPFS, os.W_OK | os.X_OK) else Path(tempfile.gettempdir()))
+    _remove_ownerless(parent)
+    made = Path(tempfile.mkdtemp(prefix=f".{SHARED_PREFIX}", dir=parent))
+    with open(made / _OWNER_LOCK, "x") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Only now has it a name that others look for: nobody finds it without its lock held.
+        path = made.rename(parent / made.name.removeprefix("."))
+        try:
+            yield path
+        finally:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def read_state(path: Path) -> UpState | None:
@@ -113,13 +124,9 @@ def read_state(path: Path) -> UpState | None:
 
 def _is_held(path: Path) -> bool:
     try:
-        with open(path / "up.lock") as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
+        return _is_locked(path / "up.lock")
     except OSError:
         return False
-    return False
 
 
 def _owner(path: Path) -> str:
@@ -127,13 +134,37 @@ def _owner(path: Path) -> str:
     return f" (process {state.pid}, {state.url})" if state else ""
 
 
-def _sweep(path: Path) -> None:
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        left = Path(json.loads(_state_file(path).read_bytes())["shared_directory"])
-        # The file may have been written by anybody who can write here: remove only what we would have made.
-        if left.name.startswith(SHARED_PREFIX) and left.parent in (_TMPFS, Path(tempfile.gettempdir())):
-            shutil.rmtree(left, ignore_errors=True)
-    shutil.rmtree(path / "run", ignore_errors=True)
+def _lock_file(path: Path) -> IO[str]:
+    with _said_of(path):
+        path.mkdir(parents=True, exist_ok=True)
+        return open(path / "up.lock", "a+")
+
+
+@contextlib.contextmanager
+def _said_of(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as exc:
+        raise DataUnusable(f"cannot keep data in {path}: {exc.strerror}; choose another folder with --data") from exc
+
+
+def _remove_ownerless(parent: Path) -> None:
+    """Removes folders of this user that `shared_memory` made in `parent`, and whose locks nobody holds."""
+    for path in parent.glob(f"{SHARED_PREFIX}*"):
+        with contextlib.suppress(OSError):
+            status = path.lstat()
+            if stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid() and not _is_locked(path / _OWNER_LOCK):
+                shutil.rmtree(path, ignore_errors=True)
+
+
+def _is_locked(path: Path) -> bool:
+    """Raises OSError when there is no such file."""
+    with open(path) as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 def _state_file(path: Path) -> Path:

@@ -75,7 +75,8 @@ async def run_topology(
     """Starts everything, waits until all of it answers, awaits `on_ready`, and ends everything in order. A signal
     (Ctrl-C, SIGTERM) ends it sooner; a second one at once, and this process with status 130.
 
-    Raises PortTaken, DataInUse, NotReady, GaveUp, InvalidRegistry, UnknownReplicas, EnvoyNotFoundError, OSError.
+    Raises PortTaken, DataInUse, DataUnusable, NotReady, GaveUp, InvalidRegistry, UnknownReplicas, EnvoyNotFoundError,
+    OSError.
     """
     if options.port and not is_free(HOST, options.port):
         raise PortTaken(f"port {options.port} is taken; choose another with --port, or 0 for any")

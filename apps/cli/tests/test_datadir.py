@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from imageflow_cli.datadir import DataInUse, RunningProcess, UpState, claim, read_state, shared_memory
+from imageflow_cli.datadir import DataInUse, DataUnusable, RunningProcess, UpState, claim, read_state, shared_memory
 from imageflow_cli.ports import free_ports, is_free
 
 STATE = UpState("http://127.0.0.1:1", 7, True, "/dev/shm/x", (RunningProcess("resize", 8, "127.0.0.1:2"),))
@@ -33,22 +34,56 @@ def test_the_state_is_there_as_long_as_it_runs(tmp_path: Path) -> None:
 
 
 def test_what_a_killed_up_left_is_tidied_by_the_next(tmp_path: Path) -> None:
-    left = shared_memory()
-    memory = left.__enter__()
     (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "state.json").write_text(json.dumps({"shared_directory": str(memory)}))
-    with claim(tmp_path):
-        assert not memory.exists()
-    left.__exit__(None, None, None)
+    (tmp_path / "run" / "state.json").write_text("{}")
+    with claim(tmp_path) as directory:
+        assert not list(directory.run.iterdir())
 
 
-def test_only_what_an_up_would_have_made_is_tidied(tmp_path: Path) -> None:
-    precious = tmp_path / "imageflow-up-precious"
+@pytest.mark.parametrize("path", ["/proc/x", "/dev/null/x"])
+def test_a_folder_that_cannot_be_made_is_named_with_the_reason(path: str) -> None:
+    with pytest.raises(DataUnusable, match=f"cannot keep data in {path}: [A-Z][a-z ]+; choose another folder"):
+        claim(Path(path)).__enter__()
+
+
+_HOLDS_SHARED_MEMORY = """
+import sys
+from pathlib import Path
+from imageflow_cli.datadir import shared_memory
+with shared_memory(Path(sys.argv[1])) as path:
+    (path / "shared").mkdir()
+    (path / "shared" / "image").write_bytes(b"x")
+    print(path, flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_shared_memory_of_a_killed_owner_goes_when_another_starts_and_that_of_a_living_one_stays(
+    tmp_path: Path,
+) -> None:
+    command = [sys.executable, "-c", _HOLDS_SHARED_MEMORY, str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as owner:
+        assert owner.stdout is not None
+        memory = Path(owner.stdout.readline().strip())
+        with shared_memory(tmp_path):
+            assert (memory / "shared" / "image").exists()
+        owner.kill()
+        owner.wait()
+    assert memory.exists()
+    with shared_memory(tmp_path) as path:
+        assert list(tmp_path.iterdir()) == [path]
+
+
+def test_only_what_an_up_has_made_is_removed(tmp_path: Path) -> None:
+    precious, link = tmp_path / "imageflow-up-precious", tmp_path / "imageflow-up-link"
     precious.mkdir()
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "state.json").write_text(json.dumps({"shared_directory": str(precious)}))
-    with claim(tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "owner.lock").touch()
+    link.symlink_to(elsewhere)
+    with shared_memory(tmp_path):
         assert precious.exists()
+        assert (elsewhere / "owner.lock").exists()
 
 
 def test_shared_memory_is_private_and_goes_away() -> None:

@@ -131,6 +131,7 @@ def test_nothing_outlives_an_up_that_is_killed_and_the_next_tidies(start_up: Sta
         (["--port", "70000"], "not in the range"),
         (["--registry", "none.yaml"], "none.yaml cannot be read"),
         (["--log-level", "LOUD"], "is not one of"),
+        (["--data", "/proc/x"], "cannot keep data in /proc/x"),
     ],
 )
 def test_wrong_usage_is_status_2(tmp_path: Path, arguments: list[str], message: str) -> None:

@@ -1,4 +1,4 @@
-"""How many executions run at once, whose turn is next, and when to refuse (D10, R75).
+"""How many executions run at once, whose turn is next, and when to refuse (R75).
 
 Slots are bounded overall and for each namespace. Those who wait are served by priority, each class in proportion to
 its weight so that none starves; within a class namespaces take turns; within a namespace first come, first served.

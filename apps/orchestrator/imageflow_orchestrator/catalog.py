@@ -1,4 +1,4 @@
-"""The components as they are now: what the registry says of each, joined with what it says of itself (D4)."""
+"""The components as they are now: what the registry says of each, joined with what it says of itself."""
 
 from __future__ import annotations
 

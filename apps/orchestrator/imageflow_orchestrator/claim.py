@@ -1,4 +1,4 @@
-"""What makes a request an execution, and the same request the same execution (D8)."""
+"""What makes a request an execution, and the same request the same execution."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a component's targets say of themselves, read and joined with what the registry says of it (D4)."""
+"""What a component's targets say of themselves, read and joined with what the registry says of it."""
 
 from __future__ import annotations
 

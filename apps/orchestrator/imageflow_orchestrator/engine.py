@@ -92,7 +92,7 @@ class Engine:
     async def process(
         self, plan: Plan, data: bytes, content_type: str, requested: Requested, *, with_metadata: bool = False
     ) -> Processed:
-        """Image in, image out; nothing is stored but a record (D7). A failed run is an execution that FAILED.
+        """Image in, image out; nothing is stored but a record. A failed run is an execution that FAILED.
         What components found out is written into its results `with_metadata`, or for the record.
 
         Raises InvalidArgument and its kin for an input or an output format that cannot be, Overloaded.

@@ -1,4 +1,4 @@
-"""Every execution that has a record, from acceptance to its end: exactly once, whatever fails (D8, R53-R55)."""
+"""Every execution that has a record, from acceptance to its end: exactly once, whatever fails (R53-R55)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Images between steps: where the bytes of each are, and how they travel to the next component (D6).
+"""Images between steps: where the bytes of each are, and how they travel to the next component.
 
 Shared memory when the other end has proved that it sees our directory, inline otherwise. Small images travel inline
-even then: a file costs more than the copy.
+even then: a file costs more than the copy. See docs/adr/0003-shared-memory-capabilities.md.
 """
 
 from __future__ import annotations

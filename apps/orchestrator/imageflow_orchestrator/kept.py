@@ -1,4 +1,7 @@
-"""Intermediates that are kept in the store (D7): written while the next steps run, or at the end if the run failed."""
+"""Intermediates that are kept in the store: written while the next steps run, or at the end if the run failed.
+
+They are plain TIFF: docs/adr/0005-raw-pixels.md.
+"""
 
 from __future__ import annotations
 

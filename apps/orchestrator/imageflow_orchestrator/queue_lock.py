@@ -1,4 +1,4 @@
-"""Who holds the queue of accepted executions: of all orchestrators on one directory, one (D8)."""
+"""Who holds the queue of accepted executions: of all orchestrators on one directory, one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Executions as the store keeps them (D7): a record each, a time-ordered index, and a marker while one is pending."""
+"""Executions as the store keeps them: a record each, a time-ordered index, and a marker while one is pending."""
 
 from __future__ import annotations
 

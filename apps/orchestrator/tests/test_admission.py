@@ -28,7 +28,7 @@ class Work:
 
 
 async def test_the_first_run_the_next_wait_in_order_and_the_rest_is_told_to_come_back() -> None:
-    """R75, D10"""
+    """R75"""
     work = Work(Admission(max_running=2, max_waiting=2))
     async with asyncio.TaskGroup() as group:
         for number in range(4):

@@ -327,7 +327,6 @@ async def test_what_a_fallback_of_another_kind_found_is_not_taken_for_detections
 
 
 async def test_a_looker_alone_answers_the_image_it_looked_at(at: Served) -> None:
-    """D5"""
     await at.json(CREATE, definition(step("look", "detect", parameters=COINS)))
 
     answer = await at.call(PROCESS, pipeline_id="p", body=image())
@@ -365,7 +364,7 @@ async def test_an_output_step_in_the_middle_is_answered_encoded(at: Served) -> N
 async def test_processing_that_cannot_be_is_the_failing_steps_error(
     at: Served, fields: dict[str, Any], reason: str
 ) -> None:
-    """R5, D11"""
+    """R5"""
     await at.json(CREATE, CHAIN)
 
     error = await refused(lambda: at.call(PROCESS, **{"pipeline_id": "p", **fields}))
@@ -375,7 +374,6 @@ async def test_processing_that_cannot_be_is_the_failing_steps_error(
 
 
 async def test_a_failed_processing_leaves_a_record_that_its_error_names(at: Served) -> None:
-    """D7"""
     await at.json(CREATE, CHAIN)
 
     error = await refused(lambda: at.call(PROCESS, pipeline_id="p", body=image(picture()[:300])))
@@ -387,7 +385,7 @@ async def test_a_failed_processing_leaves_a_record_that_its_error_names(at: Serv
 
 
 async def test_what_is_too_much_is_told_to_come_back(tmp_path: Path) -> None:
-    """R75, D10"""
+    """R75"""
     async with served(tmp_path, max_running_executions=1, max_waiting_executions=1) as at:
         await at.json(CREATE, definition(step("a", "wait")))
         first = asyncio.create_task(at.call(PROCESS, pipeline_id="p", body=image()))
@@ -474,7 +472,7 @@ async def test_a_page_that_cannot_be_is_an_invalid_argument(at: Served, method: 
 
 
 async def test_a_client_sees_its_own_executions_only(at: Served) -> None:
-    """D8: the namespace is the client's."""
+    """The namespace is the client's."""
     await at.upload("in.png", picture())
     request = ParseDict({"pipeline": CHAIN, "inputPath": "in.png", "executionId": "e"}, ExecutePipelineRequest())
 
@@ -523,7 +521,6 @@ async def test_bytes_that_are_no_message_are_an_invalid_argument(at: Served) -> 
 
 
 async def test_an_error_tells_no_path_of_ours(at: Served, tmp_path: Path) -> None:
-    """D11"""
     await at.json(CREATE, CHAIN)
     errors = [
         await refused(lambda: at.call(PROCESS, pipeline_id="p", body=image(picture()[:300]))),

@@ -133,7 +133,6 @@ async def test_a_media_type_is_kept_where_it_is_one(at: Served, declared: str, k
 
 @pytest.mark.parametrize("key", HOSTILE_KEYS)
 async def test_a_hostile_key_is_refused_everywhere(at: Served, key: str) -> None:
-    """D12"""
     for attempt in (
         lambda: upload(at, part(b"x", key=key)),
         lambda: download(at, key),

@@ -48,7 +48,7 @@ async def ready_line(started: asyncio.subprocess.Process) -> dict[str, object]:
 
 
 async def test_it_serves_until_it_is_told_to_end_and_leaves_nothing_in_shared_memory(tmp_path: Path) -> None:
-    """D17: components need not be there."""
+    """Components need not be there."""
     async with process(tmp_path, port=0) as started:
         line = await ready_line(started)
         async with grpc.aio.insecure_channel(f"127.0.0.1:{line['port']}") as channel:

@@ -198,7 +198,6 @@ async def test_two_images_with_one_output_are_refused(on: Site) -> None:
 
 
 async def test_the_same_batch_again_is_the_same_execution(on: Site) -> None:
-    """D8"""
     await begun(on, batch(on, "in/0.jpg"))
     await on.ended()
 

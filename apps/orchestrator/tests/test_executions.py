@@ -1,4 +1,4 @@
-"""Executions from acceptance to their end: once, whoever asks, and whatever breaks (D8, R53, R54)."""
+"""Executions from acceptance to their end: once, whoever asks, and whatever breaks (R53, R54)."""
 
 from __future__ import annotations
 
@@ -60,7 +60,6 @@ async def test_an_accepted_execution_is_pending_then_runs_and_its_completion_is_
 
 
 async def test_an_asynchronous_execution_keeps_every_intermediate(on: Site) -> None:
-    """D7"""
     await on.accept(on.request(step("a"), step("b", "filter", "a")))
     done = await on.ended()
 
@@ -81,7 +80,6 @@ async def test_an_output_that_feeds_other_steps_too_is_still_encoded_as_asked(on
 
 @pytest.mark.parametrize("synchronous", [True, False])
 async def test_the_same_request_under_the_same_id_runs_once_for_a_hundred_callers(on: Site, synchronous: bool) -> None:
-    """D8"""
     gate = Gate()
     on.at.caller.script = {"a": [gate]}
     ask = on.execute if synchronous else on.accept
@@ -138,7 +136,6 @@ async def test_the_same_request_after_a_restart_is_the_same_execution(tmp_path: 
 async def test_another_request_under_the_same_id_is_refused_and_told_the_difference(
     on: Site, change: dict[str, Any], named: str
 ) -> None:
-    """D8"""
     await on.accept(on.request())
     await on.ended()
 
@@ -382,7 +379,6 @@ async def test_a_marker_that_cannot_be_removed_does_not_change_the_outcome(on: S
 
 
 async def test_stopping_lets_what_runs_finish_and_leaves_the_rest_to_the_next(tmp_path: Path) -> None:
-    """D17"""
     gate = Gate()
     async with site(tmp_path, max_running=1, script={"a": [gate]}) as first:
         await first.accept(first.request(), "runs")
@@ -403,7 +399,7 @@ async def test_stopping_lets_what_runs_finish_and_leaves_the_rest_to_the_next(tm
 
 
 async def test_what_does_not_finish_within_the_grace_is_resumed_by_the_next(tmp_path: Path) -> None:
-    """D17, R55"""
+    """R55"""
     async with site(tmp_path, script={"b": [never]}) as first:
         await first.accept(first.request(step("a"), step("b", "filter", "a")))
         await eventually(lambda: first.at.caller.running == {"b"})
@@ -441,7 +437,7 @@ async def test_an_accepted_execution_waits_for_a_component_that_is_down_and_hold
 
 
 async def test_past_the_most_pending_executions_more_are_told_to_come_back(tmp_path: Path) -> None:
-    """D10, R75"""
+    """R75"""
     async with site(tmp_path, max_pending=2, script={"a": [never, never]}) as on:
         await asyncio.gather(on.accept(on.request(), "a"), on.accept(on.request(), "b"))
 
@@ -571,7 +567,6 @@ async def test_one_that_somebody_waited_for_when_the_process_ended_is_closed_aft
 
 
 async def test_one_orchestrator_accepts_and_the_one_that_holds_the_queue_runs(tmp_path: Path) -> None:
-    """D8"""
     async with site(tmp_path) as accepting, site(tmp_path) as running:
         accepting.executions._holds_queue = False
         await accepting.accept(accepting.request())
@@ -608,7 +603,7 @@ async def test_a_mark_on_an_execution_that_waits_is_seen_before_it_runs(tmp_path
 async def test_an_execution_that_another_orchestrator_ended_is_written_and_told_no_more(
     on: Site, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """D8: the older is fenced."""
+    """The older is fenced."""
     gate = Gate()
     on.at.caller.script = {"a": [gate]}
     await on.accept(on.request())
@@ -626,7 +621,7 @@ async def test_an_execution_that_another_orchestrator_ended_is_written_and_told_
 
 
 async def test_a_run_that_waits_for_its_next_attempt_holds_no_slot(tmp_path: Path) -> None:
-    """D9: two branches at once, and it is still one slot that they come back for."""
+    """Two branches at once, and it is still one slot that they come back for."""
     slow = {"maxRetries": 1, "initialDelay": "0.2s", "jitter": 0}
     script = {"x": [Unavailable("x")], "y": [Unavailable("y")]}
     async with site(tmp_path, max_running=1, script=script) as on:

@@ -83,7 +83,6 @@ async def test_a_completed_execution_without_a_step_to_start_from_takes_everythi
 
 
 async def test_the_same_rerun_again_is_the_same_execution_and_another_is_refused(on: Site) -> None:
-    """D8"""
     await run(on)
     await on.rerun(from_step="b")
     done = await on.ended("r")

@@ -109,7 +109,6 @@ async def test_independent_steps_run_at_the_same_time(at: Bench) -> None:
 
 
 async def test_what_follows_a_looker_starts_beside_it_and_counts_only_when_it_has_succeeded(at: Bench) -> None:
-    """D5"""
     gate = Gate()
     settled: list[str] = []
     at.caller.script = {"look": [gate]}
@@ -128,7 +127,6 @@ async def test_what_follows_a_looker_starts_beside_it_and_counts_only_when_it_ha
 
 
 async def test_the_withheld_result_of_a_failed_lookers_follower_counts_for_nothing(at: Bench) -> None:
-    """D5"""
     gate = Gate(then=InvalidImage("it cannot look at this"))
     at.caller.script = {"look": [gate]}
     plan = at.plan(step("a"), step("look", "detect", "a"), step("b", "filter", "look"))

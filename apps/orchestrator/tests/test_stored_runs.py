@@ -96,7 +96,6 @@ async def test_without_an_output_path_the_output_goes_to_a_key_of_the_executions
 async def test_an_intermediate_is_kept_as_its_step_says(
     on: Site, persist: str | None, fails: bool, kept: list[str]
 ) -> None:
-    """D7"""
     if fails:
         on.at.caller.script = {"b": [InvalidImage("x")]}
     request = on.request(step("a", **({"persist": persist} if persist else {})), step("b", "filter", "a"))
@@ -301,7 +300,6 @@ async def test_each_execution_is_one_line_of_the_log_with_its_paths(on: Site, ca
 
 
 async def test_an_image_in_hand_is_processed_and_nothing_but_a_failure_is_recorded(on: Site) -> None:
-    """D7"""
     on.at.caller.script = {"a": [find, InvalidImage("x")]}
     request = on.request(step("a", "detect"), step("b", "filter", "a"))
 
@@ -319,7 +317,7 @@ async def test_an_image_in_hand_is_processed_and_nothing_but_a_failure_is_record
 
 
 async def test_an_answer_does_not_wait_for_a_record_that_cannot_be_written(on: Site) -> None:
-    """D7: best effort."""
+    """Best effort."""
     on.at.caller.script = {"a": [InvalidImage("x")]}
     on.store.refuses = {"records": Unavailable("gone")}
 

@@ -1,4 +1,4 @@
-"""Watching an execution: how it stands first, every event in order, the terminal one last (D8)."""
+"""Watching an execution: how it stands first, every event in order, the terminal one last."""
 
 from __future__ import annotations
 

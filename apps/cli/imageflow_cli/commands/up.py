@@ -113,7 +113,7 @@ def show_ready(out: Output, state: UpState, seconds: float) -> None:
 @contextmanager
 def start_faults(out: Output) -> Iterator[None]:
     """Ends this process with a line and the status that belongs to what kept a topology from running."""
-    from imageflow_cli.datadir import DataInUse
+    from imageflow_cli.datadir import DataInUse, DataUnusable
     from imageflow_cli.exits import Exit
     from imageflow_cli.gateway import EnvoyNotFoundError
     from imageflow_cli.supervisor import GaveUp
@@ -126,7 +126,7 @@ def start_faults(out: Output) -> Iterator[None]:
         _end(out, exc, Exit.IN_USE)
     except (GaveUp, NotReady) as exc:
         _end(out, exc, Exit.GAVE_UP)
-    except UnknownReplicas as exc:
+    except (UnknownReplicas, DataUnusable) as exc:
         _end(out, exc, Exit.USAGE)
     except (EnvoyNotFoundError, OSError) as exc:
         _end(out, exc, Exit.FAILED)
