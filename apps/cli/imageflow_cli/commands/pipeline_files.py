@@ -64,19 +64,13 @@ def run(
     out: Output,
 ) -> None:
     """Run PIPELINE (a JSON file) over IMAGE in this process; no server is needed."""
-    from imageflow_cli.definitions import (
-        format_of,
-        read_definition,
-        read_file,
-        read_settings,
-        step_ids,
-        write_file,
-    )
+    from imageflow_cli.definitions import format_of, read_definition, read_file, read_settings, step_ids, write_file
     from imageflow_cli.exits import Exit
     from imageflow_cli.models_directory import find_models
     from imageflow_cli.output import message_json
     from imageflow_cli.reports import show_execution
 
+    wanted = output_format or format_of(output)
     definition, data = read_definition(pipeline), read_file(image)
     read_settings(settings)
     with out.working(f"running {pipeline.name} over {image.name}"):
@@ -88,7 +82,7 @@ def run(
                 data,
                 models=find_models(models),
                 assignments=settings,
-                output_format=output_format or format_of(output),
+                output_format=wanted,
                 quality=quality or 0,
             )
         )
