@@ -33,9 +33,12 @@ format: setup ## Format the code
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
-.PHONY: test demo up bench prove docs
+.PHONY: test coverage demo up bench prove docs
 test: setup ## Run every test; skips say why
 	$(BIN)/pytest
+
+coverage: setup ## Run the tests of the packages and report which lines they miss
+	$(BIN)/pytest --cov --cov-report=term-missing:skip-covered --ignore=apps/orchestrator/tests/model libs apps
 
 demo: setup ## Run resize → detect → filter on a real photograph; pictures go to demo-output/
 	$(BIN)/imageflow demo --output demo-output

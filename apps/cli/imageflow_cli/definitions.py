@@ -25,6 +25,7 @@ _MEDIA_TYPES: Final = {
     ".bmp": "image/bmp",
     ".avif": "image/avif",
 }
+_OUTPUT_SUFFIXES: Final = (".jpg", ".jpeg", ".png", ".webp")
 
 
 def read_definition(path: Path) -> Definition:
@@ -73,9 +74,15 @@ def media_type_of(path: Path) -> str:
 
 
 def format_of(path: Path) -> str:
-    """The output format that a file's name asks for; empty: the server's choice."""
-    media_type = _MEDIA_TYPES.get(path.suffix.lower(), "")
-    return media_type if media_type in ("image/jpeg", "image/png", "image/webp") else ""
+    """The output format that a file's name asks for; empty, without an ending: the server's choice. Raises UsageFault
+    for an ending that is no output format's."""
+    suffix = path.suffix.lower()
+    if suffix and suffix not in _OUTPUT_SUFFIXES:
+        endings = ", ".join(_OUTPUT_SUFFIXES)
+        raise UsageFault(
+            f"cannot write {path}: no format has the ending {suffix}; there are {endings}, or say --format"
+        )
+    return _MEDIA_TYPES[suffix] if suffix else ""
 
 
 def typed(settings: Mapping[str, str]) -> dict[str, object]:

@@ -187,12 +187,20 @@ def test_values_for_json_are_json_where_they_can_be() -> None:
     [
         ("a.JPG", "image/jpeg", "image/jpeg"),
         ("a.webp", "image/webp", "image/webp"),
-        ("a.tiff", "image/tiff", ""),
         ("a", "application/octet-stream", ""),
     ],
 )
 def test_an_ending_says_what_a_file_is(name: str, media_type: str, output_format: str) -> None:
     assert (media_type_of(Path(name)), format_of(Path(name))) == (media_type, output_format)
+
+
+@pytest.mark.parametrize("command", [["run", str(EXAMPLES / "resize.json")], ["process", "p"]])
+@pytest.mark.parametrize("output", ["o.bmp", "o.tiff", "o.txt"])
+def test_an_ending_that_is_no_output_formats_is_wrong_usage(command: list[str], output: str, tmp_path: Path) -> None:
+    result = invoke(*command, "in.png", "-o", str(tmp_path / output))
+    assert result.exit_code == 2
+    assert "there are .jpg, .jpeg, .png, .webp" in result.stderr
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

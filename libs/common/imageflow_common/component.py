@@ -120,9 +120,7 @@ def component(
     request, response = _envelope(loaded, service)
     schema = read_schema(prefer_generated(_message_of(request, 3)), comments=loaded.comments)
     if effect == DescribeResponse.WHEN_PARAMETER:
-        deciding = schema.parameters.get(effect_parameter)
-        if deciding is None or deciding.repeated or deciding.type != "boolean":
-            raise ValueError(f"{service} has no boolean parameter {effect_parameter!r}")
+        _check_decides(schema, effect_parameter, service)
 
     def decorate(function: Callable[..., Result]) -> Component:
         return Component(
@@ -161,6 +159,12 @@ def describe(component: Component) -> DescribeResponse:
     for slot in component.slots:
         response.input_slots.add(name=slot.name, optional=slot.optional, description=slot.description)
     return response
+
+
+def _check_decides(schema: ParameterSchema, parameter: str, service: str) -> None:
+    deciding = schema.parameters.get(parameter)
+    if deciding is None or deciding.repeated or deciding.type != "boolean":
+        raise ValueError(f"{service} has no boolean parameter {parameter!r}")
 
 
 def _load(descriptors: Path | Descriptors) -> Descriptors:

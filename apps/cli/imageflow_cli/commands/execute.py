@@ -5,13 +5,24 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, TypedDict
 
 import click
 
 from imageflow_cli.options import json_option, output_options, set_option, url_option
 from imageflow_cli.output import Output
 
+if TYPE_CHECKING:
+    from imageflow_cli.client import Client, ProcessedImage
+
 _FILE = click.Path(path_type=Path, dir_okay=False)
+
+
+class _Wanted(TypedDict):
+    media_type: str
+    version: str
+    output_format: str
+    quality: int
 
 
 @click.command()
@@ -43,15 +54,14 @@ def execute(
     from imageflow_cli.output import message_json
     from imageflow_cli.reports import show_execution, state_name
 
-    is_file = pipeline.endswith(".json")
-    definition = read_definition(Path(pipeline)) if is_file else None
+    definition = read_definition(Path(pipeline)) if pipeline.endswith(".json") else None
     overrides = typed(read_settings(settings))
     with out.working(f"running {pipeline}"):
         execution = ask(
             url,
             lambda client: client.execute(
                 definition,
-                pipeline_id="" if is_file else pipeline,
+                pipeline_id=pipeline if definition is None else "",
                 version=version,
                 input_path=input_path,
                 output_path=output_path,
@@ -91,37 +101,29 @@ def process(
 ) -> None:
     """Run the stored pipeline NAME, or one component, over the local IMAGE on a server."""
     from imageflow_cli.blocking import ask
-    from imageflow_cli.client import Client, ProcessedImage
     from imageflow_cli.definitions import format_of, media_type_of, read_file, read_settings, write_file
 
+    wanted: _Wanted = {
+        "media_type": media_type_of(image),
+        "version": version,
+        "output_format": output_format or format_of(output),
+        "quality": quality or 0,
+    }
     values = read_settings(settings, dotted=not component)
-    data, media_type = read_file(image), media_type_of(image)
-    wanted = output_format or format_of(output)
+    data = read_file(image)
 
     async def question(client: Client) -> ProcessedImage:
         if component:
-            return await client.process_with_component(
-                name,
-                data,
-                media_type=media_type,
-                version=version,
-                parameters=values,
-                output_format=wanted,
-                quality=quality or 0,
-            )
-        return await client.process_image(
-            name,
-            data,
-            media_type=media_type,
-            version=version,
-            overrides=values,
-            output_format=wanted,
-            quality=quality or 0,
-        )
+            return await client.process_with_component(name, data, parameters=values, **wanted)
+        return await client.process_image(name, data, overrides=values, **wanted)
 
     with out.working(f"processing {image.name}"):
         answer = ask(url, question)
     write_file(output, answer.data)
+    _show_processed(out, output, answer)
+
+
+def _show_processed(out: Output, output: Path, answer: ProcessedImage) -> None:
     detections = json.loads(answer.detections) if answer.detections else []
     out.data(
         {
