@@ -12,7 +12,7 @@ from pathlib import Path
 from imageflow.v1.execution_pb2 import Execution
 from imageflow_common.errors import ImageFlowError
 
-from .definitions import format_of, media_type_of, read_file, write_file
+from .definitions import media_type_of, read_file, write_file
 from .exits import UsageFault
 from .local import LocalPipeline
 
@@ -116,10 +116,12 @@ async def _run(pipeline: LocalPipeline, job: Job, quality: int) -> Done:
 
 
 def _job(image: Path, output: Path, output_format: str) -> Job:
-    media_type = output_format or format_of(image) or "image/png"
-    wanted = media_type if "/" in media_type else format_of(Path(f"x.{media_type}"))
+    """The format asked for, else the input's own where it can be written, else PNG."""
+    own = media_type_of(image)
+    asked = media_type_of(Path(f"x.{output_format}")) if output_format and "/" not in output_format else output_format
+    wanted = asked or (own if own in _ENDINGS else "image/png")
     ending = _ENDINGS.get(wanted, "")
     if not ending:
         raise UsageFault(f"the output format must be jpeg, png or webp, not {output_format}")
-    suffix = image.suffix if format_of(image) == wanted else ending
+    suffix = image.suffix if own == wanted else ending
     return Job(image, output / f"{image.stem}{suffix}", wanted)
