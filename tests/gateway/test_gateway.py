@@ -331,7 +331,7 @@ async def test_a_callers_deadline_reaches_the_service_and_ends_the_call(
 
     backend.answers["PipelineService/ExecutePipeline"] = never
     response = await client.post("/v1/pipelines:execute", json={}, headers={"grpc-timeout": "300m"})
-    assert (response.status_code, reason(response)) == (504, "DEADLINE_EXCEEDED")
+    assert (response.status_code, response.json()["code"]) == (504, 4)  # by the gateway or the service, who is first
     assert backend.last.seconds_left is not None
     assert backend.last.seconds_left < 0.31
 

@@ -92,6 +92,7 @@ def _over_image(how: How, definition: dict[str, object], image: Path, output: Pa
     from imageflow_cli.output import message_json
     from imageflow_cli.reports import show_execution
 
+    wanted = how.output_format or format_of(output)
     data = read_file(image)
     with out.working(f"running {how.pipeline.name} over {image.name}"):
         from imageflow_cli.local import run_local
@@ -102,7 +103,7 @@ def _over_image(how: How, definition: dict[str, object], image: Path, output: Pa
                 data,
                 models=find_models(how.models),
                 assignments=how.settings,
-                output_format=how.output_format or format_of(output),
+                output_format=wanted,
                 quality=how.quality,
             )
         )
