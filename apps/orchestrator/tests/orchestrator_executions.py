@@ -12,7 +12,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from tests.orchestrator_scripted import JPEG, Bench, bench, step
+from orchestrator_scripted import JPEG, Bench, bench, step
 
 from imageflow.v1.execution_pb2 import Execution
 from imageflow.v1.pipeline_pb2 import Pipeline

@@ -6,7 +6,7 @@ import asyncio
 from datetime import timedelta
 
 import pytest
-from tests.orchestrator_scripted import eventually
+from orchestrator_scripted import eventually
 
 from imageflow_common.errors import Overloaded
 from imageflow_orchestrator.admission import Admission

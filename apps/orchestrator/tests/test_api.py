@@ -14,8 +14,8 @@ import grpc
 import pytest
 from google.api.httpbody_pb2 import HttpBody
 from google.protobuf.json_format import ParseDict
-from tests.orchestrator_scripted import eventually, lines, step
-from tests.orchestrator_served import Served, picture, refused, served
+from orchestrator_scripted import eventually, lines, step
+from orchestrator_served import Served, picture, refused, served
 
 from imageflow.v1.execution_pb2 import Execution
 from imageflow.v1.pipeline_pb2 import ExecutePipelineRequest, Pipeline, Step

@@ -13,8 +13,8 @@ import grpc
 import psutil
 import pytest
 from google.api.httpbody_pb2 import HttpBody
-from tests.orchestrator_scripted import eventually
-from tests.orchestrator_served import Served, refused, served
+from orchestrator_scripted import eventually
+from orchestrator_served import Served, refused, served
 
 from imageflow.v1.stored_image_pb2 import DownloadImageRequest, StoredImage, UploadImageRequest
 from imageflow_common.errors import ImageTooLarge, InvalidArgument, InvalidKey, ObjectNotFound

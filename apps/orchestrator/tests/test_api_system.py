@@ -16,7 +16,7 @@ from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from google.protobuf.json_format import MessageToDict
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
-from tests.orchestrator_served import Served, picture, refused, served
+from orchestrator_served import Served, picture, refused, served
 
 from imageflow_common.errors import InvalidArgument, NotFound, Unavailable
 from imageflow_common.images import probe

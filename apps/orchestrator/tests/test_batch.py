@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.orchestrator_executions import Site, site, until
-from tests.orchestrator_scripted import JPEG, Gate, eventually, never, step
+from orchestrator_executions import Site, site, until
+from orchestrator_scripted import JPEG, Gate, eventually, never, step
 
 from imageflow.v1.component_pb2 import ComponentRequest, ComponentResponse
 from imageflow.v1.execution_pb2 import Execution
@@ -90,7 +90,7 @@ async def test_no_more_images_are_processed_at_once_than_asked_for_or_than_there
     running = most = 0
 
     async def count(request: ComponentRequest) -> ComponentResponse:
-        from tests.orchestrator_scripted import answer
+        from orchestrator_scripted import answer
 
         nonlocal running, most
         running += 1

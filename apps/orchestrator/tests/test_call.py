@@ -9,7 +9,7 @@ from pathlib import Path
 
 import grpc
 import pytest
-from tests.orchestrator_scripted import JPEG, Bench, answer, bench, eventually, never, step
+from orchestrator_scripted import JPEG, Bench, answer, bench, eventually, never, step
 
 from imageflow.v1.component_pb2 import ComponentRequest, ComponentResponse, DescribeRequest
 from imageflow_common.errors import (

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.orchestrator_scripted import REGISTRY, Bench, ScriptedCaller, bench, description_of, eventually, lines, step
+from orchestrator_scripted import REGISTRY, Bench, ScriptedCaller, bench, description_of, eventually, lines, step
 
 from imageflow.v1.component_pb2 import DescribeResponse
 from imageflow_common.errors import ImageFlowError, InvalidParameters, InvalidPipeline, NotFound, Unavailable

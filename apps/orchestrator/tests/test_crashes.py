@@ -6,8 +6,8 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from tests.orchestrator_executions import Site, crash, site, until
-from tests.orchestrator_scripted import JPEG, QUICK, step
+from orchestrator_executions import Site, crash, site, until
+from orchestrator_scripted import JPEG, QUICK, step
 
 from imageflow.v1.execution_pb2 import Execution
 from imageflow.v1.record_pb2 import RecordedRequest

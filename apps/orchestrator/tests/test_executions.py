@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.orchestrator_executions import Site, site, until
-from tests.orchestrator_scripted import Gate, eventually, lines, never, step
+from orchestrator_executions import Site, site, until
+from orchestrator_scripted import Gate, eventually, lines, never, step
 
 from imageflow.v1.execution_pb2 import Execution
 from imageflow.v1.record_pb2 import ExecutionRecord

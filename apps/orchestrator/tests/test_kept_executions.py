@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from tests.orchestrator_executions import Site, site
-from tests.orchestrator_scripted import JPEG, never, step
+from orchestrator_executions import Site, site
+from orchestrator_scripted import JPEG, never, step
 
 from imageflow.v1 import execution_service_pb2 as service
 from imageflow.v1.execution_pb2 import Execution

@@ -14,7 +14,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.struct_pb2 import ListValue, Struct, Value
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.orchestrator_scripted import REGISTRY, ScriptedCaller
+from orchestrator_scripted import REGISTRY, ScriptedCaller
 
 from imageflow.v1.pipeline_pb2 import Fallback, Pipeline, Resources, RetryPolicy, Step
 from imageflow_common.errors import InvalidArgument, InvalidPipeline

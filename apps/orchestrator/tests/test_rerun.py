@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.orchestrator_executions import Site, site
-from tests.orchestrator_scripted import Gate, never, step
+from orchestrator_executions import Site, site
+from orchestrator_scripted import Gate, never, step
 
 from imageflow.v1.execution_pb2 import Execution
 from imageflow_common.errors import AlreadyExists, FailedPrecondition, InvalidArgument, InvalidImage, NotFound

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from tests.orchestrator_scripted import Bench, bench
+from orchestrator_scripted import Bench, bench
 
 from imageflow.v1.execution_pb2 import Execution
 from imageflow.v1.pipeline_pb2 import Pipeline, Step

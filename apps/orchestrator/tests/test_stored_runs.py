@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.orchestrator_executions import Site, site
-from tests.orchestrator_scripted import JPEG, eventually, lines, never, step
+from orchestrator_executions import Site, site
+from orchestrator_scripted import JPEG, eventually, lines, never, step
 
 from imageflow.v1.component_pb2 import ComponentRequest, ComponentResponse
 from imageflow.v1.detect_pb2 import Detection, DetectMetadata

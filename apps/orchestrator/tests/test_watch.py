@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from tests.orchestrator_executions import Site, site
-from tests.orchestrator_scripted import Gate, eventually, step
+from orchestrator_executions import Site, site
+from orchestrator_scripted import Gate, eventually, step
 
 from imageflow.v1.execution_pb2 import Execution
 from imageflow.v1.execution_service_pb2 import ExecutionEvent
