@@ -52,7 +52,7 @@ docs: setup ## Write the generated parts of the documentation
 bench: setup ## Measure pipelines beside the bare functions; results go to benchmarks/results/
 	$(BIN)/python -m benchmarks.pipelines
 
-prove: setup ## Prove it at length, half an hour: kills, ten thousand at once, a soak; reports go to docs/proof/
+prove: setup ## Prove it at length, half an hour: kills, ten thousand executions, a soak; reports go to docs/proof/
 	IMAGEFLOW_PROVE=1 $(BIN)/pytest apps/orchestrator/tests/model
 	IMAGEFLOW_PROVE=1 $(BIN)/pytest tests/crash
 
