@@ -16,7 +16,8 @@ from imageflow.v1 import (
     catalog_pb2,
     catalog_pb2_grpc,
     execution_pb2,
-    execution_pb2_grpc,
+    execution_service_pb2,
+    execution_service_pb2_grpc,
     pipeline_pb2,
     pipeline_pb2_grpc,
     resize_pb2,
@@ -37,9 +38,11 @@ def main(target: str, photo: bytes) -> dict[str, object]:
         download = images.DownloadImage(stored_image_pb2.DownloadImageRequest(key=done.final_output_path), timeout=20)
         headers = dict(download.initial_metadata())
         output = b"".join(part.data for part in download)
-        executions = execution_pb2_grpc.ExecutionServiceStub(channel)
+        executions = execution_service_pb2_grpc.ExecutionServiceStub(channel)
         catalog = catalog_pb2_grpc.CatalogServiceStub(channel)
-        again = executions.GetExecution(execution_pb2.GetExecutionRequest(execution_id=done.execution_id), timeout=20)
+        again = executions.GetExecution(
+            execution_service_pb2.GetExecutionRequest(execution_id=done.execution_id), timeout=20
+        )
         listed = catalog.ListComponents(catalog_pb2.ListComponentsRequest(), timeout=20)
         return {
             "foreign": importlib.util.find_spec("imageflow_common") is None,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from imageflow.v1 import catalog_pb2, execution_pb2, pipeline_pb2, stored_image_pb2
+from imageflow.v1 import catalog_pb2, execution_service_pb2, pipeline_pb2, stored_image_pb2
 
 from . import pictures
 
@@ -168,7 +168,7 @@ def test_an_unknown_pipeline(callers: Callers, row: Row) -> None:
 
 def test_an_unknown_execution(callers: Callers, row: Row) -> None:
     row.refuses(callers.http.get("/v1/executions/no-such"), "no-such")
-    asked = execution_pb2.GetExecutionRequest(execution_id="no-such")
+    asked = execution_service_pb2.GetExecutionRequest(execution_id="no-such")
     row.refuses(lambda: callers.rpc("ExecutionService/GetExecution", asked), "no-such")
 
 
@@ -186,7 +186,7 @@ def test_a_page_token_that_is_none(callers: Callers, row: Row, token: str) -> No
         row.refuses(callers.http.get(path, params={"pageToken": token}), "page token")
     for method, asked in (
         ("ImageService/ListImages", stored_image_pb2.ListImagesRequest(page_token=token)),
-        ("ExecutionService/ListExecutions", execution_pb2.ListExecutionsRequest(page_token=token)),
+        ("ExecutionService/ListExecutions", execution_service_pb2.ListExecutionsRequest(page_token=token)),
         ("PipelineService/ListPipelines", pipeline_pb2.ListPipelinesRequest(page_token=token)),
     ):
         row.refuses(lambda method=method, asked=asked: callers.rpc(method, asked), "page token")

@@ -9,7 +9,7 @@ import grpc
 import pytest
 from google.api.httpbody_pb2 import HttpBody
 
-from imageflow.v1 import execution_pb2, pipeline_pb2, stored_image_pb2
+from imageflow.v1 import execution_service_pb2, pipeline_pb2, stored_image_pb2
 
 from . import pictures
 from .callers import MIB
@@ -79,7 +79,7 @@ def test_an_id_that_is_none(callers: Callers, row: Row, text: str) -> None:
     row.refuses(callers.http.post("/v1/pipelines:execute", json={"pipelineId": text, "inputPath": "a"}), "pipelineId")
     if text != "..":
         row.refuses(callers.http.get(f"/v1/executions/{text}"), "executionId")
-    asked = execution_pb2.GetExecutionRequest(execution_id=text)
+    asked = execution_service_pb2.GetExecutionRequest(execution_id=text)
     row.refuses(lambda: callers.rpc("ExecutionService/GetExecution", asked), "executionId")
 
 
