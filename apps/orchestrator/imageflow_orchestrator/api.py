@@ -29,6 +29,7 @@ from .plan import Plan, PlannedCall
 from .planner import Planner
 
 _DETECTIONS_HEADER_BYTES = 4_096
+_COMPACT = json.JSONEncoder(separators=(",", ":"))
 _STEPS_IN_HEADER = 36
 _RETRY_AFTER = timedelta(seconds=1)
 _DETECTION = "imageflow.v1.Detection"
@@ -227,7 +228,7 @@ def _fitting(items: Iterable[dict[str, Any]], limit_bytes: int) -> str:
     texts: list[str] = []
     size = 2
     for item in items:
-        text = json.dumps(item, separators=(",", ":"))
+        text = _COMPACT.encode(item)
         size += len(text) + 1
         if size > limit_bytes:
             break
