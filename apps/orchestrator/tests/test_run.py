@@ -438,3 +438,15 @@ async def test_every_steps_outcome_is_one_line_of_the_log(at: Bench, caplog: pyt
     assert a == {"execution_id": "e", "step_id": "a", "component": "resize", "status": "COMPLETED", "attempts": 1}
     assert (b["status"], b["error_type"], b["error"]) == ("FAILED", "INVALID_IMAGE", "no image")
     assert (c["status"], c["component"], c["skip_reason"]) == ("SKIPPED", "detect", "DEPENDENCY_FAILED")
+
+
+async def test_retries_end_at_once_when_the_next_would_come_after_the_deadline(at: Bench) -> None:
+    """R50: the step fails with its own error, not with the execution's time-out."""
+    at.caller.script = {"a": [Unavailable("gone")]}
+    policy = {"maxRetries": 5, "initialDelay": "50s", "maxDelay": "50s", "jitter": 0}
+
+    result = await performed(at, at.plan(step("a", retryPolicy=policy), timeout="20s"))
+
+    assert result.outcome.failure is not None
+    assert result.outcome.failure.reason == "UNAVAILABLE"
+    assert len(at.caller.calls) == 1

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from orchestrator_executions import Site, site
-from orchestrator_scripted import JPEG, eventually, lines, never, step
+from orchestrator_scripted import JPEG, Gate, eventually, lines, never, step
 
 from imageflow.v1.component_pb2 import ComponentRequest, ComponentResponse
 from imageflow.v1.detect_pb2 import Detection, DetectMetadata
@@ -23,12 +23,14 @@ from imageflow_common.errors import (
     InvalidImage,
     InvalidKey,
     ObjectNotFound,
+    Overloaded,
     StorageFull,
     Unavailable,
     UnsupportedImage,
 )
 from imageflow_common.images import decode
 from imageflow_common.store import ObjectKey
+from imageflow_orchestrator.admission import Admission
 from imageflow_orchestrator.engine import Requested
 
 
@@ -334,3 +336,19 @@ async def test_what_the_output_step_did_not_encode_is_encoded_here(on: Site) -> 
 
     assert done.media_type == "image/png"
     assert decode(done.data).array.tobytes() == b"a#1"
+
+
+async def test_an_image_in_hand_is_weighed_by_its_bytes(on: Site) -> None:
+    """R75"""
+    gate = Gate()
+    on.at.caller.script = {"a": [gate]}
+    on.engine.admission = Admission(max_running=9, max_waiting=9, max_bytes=len(JPEG))
+    plan = on.planner.given(on.request().pipeline, {})
+    first = asyncio.create_task(on.engine.process(plan, JPEG, "", Requested()))
+    await eventually(lambda: len(on.at.caller.calls) == 1)
+
+    with pytest.raises(Overloaded, match="bytes are in flight"):
+        await on.engine.process(plan, JPEG, "", Requested())
+
+    gate.open()
+    assert (await first).execution.status == Execution.COMPLETED
