@@ -33,7 +33,7 @@ format: setup ## Format the code
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
-.PHONY: test coverage demo up bench prove docs
+.PHONY: test coverage demo up backends backends-down bench prove docs
 test: setup ## Run every test; skips say why
 	$(BIN)/pytest
 
@@ -45,6 +45,12 @@ demo: setup ## Run resize → detect → filter on a real photograph; pictures g
 
 up: setup ## Start every service and the gateway on :8080
 	$(BIN)/imageflow up
+
+backends: setup ## Start the real servers on loopback; prints what to export: eval "$$(make -s backends)"
+	@$(BIN)/python -m backends up
+
+backends-down: setup ## End what `make backends` started
+	@$(BIN)/python -m backends down
 
 docs: setup ## Write the generated parts of the documentation
 	$(BIN)/python tools/docs.py
