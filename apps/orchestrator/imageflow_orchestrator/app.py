@@ -43,6 +43,7 @@ from .janitor import Janitor
 from .planner import Planner
 from .queue_lock import hold_queue
 from .records import Records
+from .recycled import RecycledFiles
 from .registry import Registry, parse_registry
 from .rerun import Reruns
 from .run import Instruments
@@ -52,6 +53,8 @@ from .watch import Watcher
 log = EventLog(__name__)
 
 SERVICE = "orchestrator"
+_RECYCLED_BYTES = 64 * 1024 * 1024
+_RECYCLED_SECONDS = 2.0
 VERSION = version("imageflow-orchestrator")
 
 
@@ -90,7 +93,10 @@ async def build(settings: OrchestratorSettings) -> AsyncIterator[Orchestrator]:
     """Builds the orchestrator; lets go of everything afterwards."""
     registry = load_registry(settings.registry_file)
     store = open_store(settings.store_url)
-    transport = ImageTransport(SharedDirectory(settings.shared_directory) if settings.shared_directory else None)
+    transport = ImageTransport(
+        SharedDirectory(settings.shared_directory) if settings.shared_directory else None,
+        RecycledFiles(_RECYCLED_BYTES, _RECYCLED_SECONDS),
+    )
     caller = GrpcCaller(settings.max_message_bytes)
     catalog = LiveCatalog(registry, caller, transport.capability)
     definitions, records = Definitions(store), Records(store)
@@ -151,6 +157,7 @@ async def serve(settings: OrchestratorSettings) -> None:
                 background.create_task(orchestrator.catalog.watch()),
                 background.create_task(watch_registry(orchestrator.catalog, settings)),
                 background.create_task(orchestrator.janitor.run()),
+                background.create_task(orchestrator.engine.transport.remove_unused()),
             ]
             lock_file = store_directory(settings.store_url) / "queue.lock"
             queue = background.create_task(hold_queue(orchestrator.executions, lock_file))

@@ -210,7 +210,11 @@ class StepCaller:
             image = self._transport.receive(response, expected_name=name, media_type=wanted.media_type)
         except BaseException:
             self._transport.abandon(name)
+            for artifact in inputs:
+                artifact.read_by_others = True
             raise
+        if image is None or image.shared_name is None:
+            self._transport.return_unwritten(name)
         return Answer(image, response.metadata, response.result, travels, (perf_counter() - begun) * 1e3)
 
 

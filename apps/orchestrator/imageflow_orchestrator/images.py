@@ -6,6 +6,7 @@ even then: a file costs more than the copy. See docs/adr/0003-shared-memory-capa
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import secrets
 from collections import deque
@@ -18,22 +19,27 @@ from imageflow_common.errors import ImageFlowError
 from imageflow_common.formats import RAW
 from imageflow_common.shared import Capability, SharedDirectory
 
+from .recycled import RecycledFiles
+
 INLINE_BELOW_BYTES = 320 * 1024
 """Below this an image travels inline though shared memory is to be had: a JPEG of 277 kB costs less so, one of 483 kB
 more."""
 _SECOND_REMOVAL_SECONDS = 120.0
+_LOOK_SECONDS = 0.5
 _SAMPLE_BYTES = {image_pb2.RawLayout.UINT8: 1, image_pb2.RawLayout.UINT16: 2, image_pb2.RawLayout.FLOAT32: 4}
 
 
 @dataclass(slots=True)
 class Artifact:
     """One image that a step answered or the pipeline was given: inline bytes, a file in shared memory, or both.
-    `holders` counts those that have not released it."""
+    `holders` counts those that have not released it. `read_by_others`: an attempt that was given it failed, and may
+    read its file still."""
 
     description: image_pb2.Image
     data: bytes | None = None
     shared_name: str | None = None
     holders: int = 1
+    read_by_others: bool = False
 
     @property
     def size_bytes(self) -> int:
@@ -43,8 +49,9 @@ class Artifact:
 class ImageTransport:
     """The one place that decides how an image travels. Owns the files in shared memory that it names."""
 
-    def __init__(self, shared: SharedDirectory | None) -> None:
+    def __init__(self, shared: SharedDirectory | None, recycled: RecycledFiles | None = None) -> None:
         self._shared = shared
+        self._recycled = recycled or RecycledFiles(0, 0.0)
         self._owner = f"o{secrets.token_hex(6)}"
         if shared is not None:
             shared.sweep_dead()
@@ -67,10 +74,10 @@ class ImageTransport:
         return Artifact(image_pb2.Image(media_type=media_type, size_bytes=len(data)), data)
 
     def new_name(self) -> str:
-        """A name in shared memory that was never used."""
+        """A name in shared memory that nobody uses: of a file to write over, or one that was never used."""
         while self._abandoned and self._abandoned[0][0] < monotonic():
             self.remove(self._abandoned.popleft()[1])
-        return f"{self._owner}.{next(self._numbers)}"
+        return self._recycled.take() or f"{self._owner}.{next(self._numbers)}"
 
     def attach(self, request: ComponentRequest, artifacts: list[Artifact], *, shared: bool) -> str:
         """Adds the images to a request; answers how they travel."""
@@ -125,8 +132,23 @@ class ImageTransport:
         """Lets go of an image for one holder; the last one's release frees it."""
         artifact.holders -= 1
         if artifact.holders <= 0 and artifact.shared_name is not None:
-            self.remove(artifact.shared_name)
+            if artifact.read_by_others:
+                self.remove(artifact.shared_name)
+            else:
+                self._recycle(artifact.shared_name, artifact.size_bytes)
             artifact.shared_name = None
+
+    def return_unwritten(self, name: str) -> None:
+        """Takes back a name that an attempt, which has ended, had no use for."""
+        if name:
+            self._recycle(name, 0)
+
+    async def remove_unused(self) -> None:
+        """Removes, until it is cancelled, the files that were kept to be written again and were not."""
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            for name in self._recycled.take_unused():
+                self.remove(name)
 
     def abandon(self, name: str) -> None:
         """Removes the file of an attempt that was given up: now, and again when a component that went on computing
@@ -138,7 +160,12 @@ class ImageTransport:
     def remove(self, name: str) -> None:
         """Removes a file that a component may have written; nothing happens where there is none."""
         if name and self._shared is not None:
+            self._recycled.forget(name)
             self._shared.remove(name)
+
+    def _recycle(self, name: str, size_bytes: int) -> None:
+        if not self._recycled.give(name, size_bytes):
+            self.remove(name)
 
     def _in_shared_memory(self, artifact: Artifact) -> str:
         if artifact.shared_name is None:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from orchestrator_scripted import eventually
 
 from imageflow.v1.component_pb2 import ComponentRequest, ComponentResponse
 from imageflow.v1.image_pb2 import Image
 from imageflow_common.errors import FailedPrecondition, ImageFlowError
 from imageflow_common.shared import SharedDirectory
 from imageflow_orchestrator.images import INLINE_BELOW_BYTES, Artifact, ImageTransport
+from imageflow_orchestrator.recycled import RecycledFiles
 
 LARGE = b"x" * INLINE_BELOW_BYTES
 RAW_IMAGE: dict[str, Any] = {
@@ -121,6 +124,57 @@ def test_a_file_written_after_its_attempt_was_given_up_is_removed_too(
     transport.new_name()
 
     assert files(transport, directory) == []
+
+
+@pytest.fixture
+def recycling(directory: Path) -> Iterator[ImageTransport]:
+    made = ImageTransport(SharedDirectory(directory), RecycledFiles(10 * len(LARGE), 0.0))
+    yield made
+    made.close()
+    assert list(directory.iterdir()) == []
+
+
+def test_a_file_that_its_last_holder_released_is_written_again(recycling: ImageTransport, directory: Path) -> None:
+    first, second = artifact(LARGE), artifact(LARGE.upper())
+    recycling.attach(ComponentRequest(), [first], shared=True)
+    inode = (directory / (first.shared_name or "")).stat().st_ino
+    recycling.hold(first)
+    recycling.release(first)
+    third = artifact(LARGE)
+    recycling.attach(ComponentRequest(), [third], shared=True)
+    assert third.shared_name != first.shared_name, "somebody holds the first one"
+    recycling.release(first)
+
+    recycling.attach(ComponentRequest(), [second], shared=True)
+
+    written = directory / (second.shared_name or "")
+    assert (written.stat().st_ino, written.read_bytes()) == (inode, LARGE.upper())
+
+
+def test_a_file_that_somebody_may_read_still_is_not_written_again(recycling: ImageTransport, directory: Path) -> None:
+    image = artifact(LARGE)
+    recycling.attach(ComponentRequest(), [image], shared=True)
+    image.read_by_others = True
+    recycling.release(image)
+    assert files(recycling, directory) == []
+
+
+def test_a_name_that_was_given_up_is_never_offered_again(recycling: ImageTransport) -> None:
+    name = recycling.new_name()
+    recycling.abandon(name)
+    assert recycling.new_name() != name
+    recycling.return_unwritten(other := recycling.new_name())
+    assert recycling.new_name() == other
+
+
+async def test_files_that_nobody_wants_again_are_removed(recycling: ImageTransport, directory: Path) -> None:
+    image = artifact(LARGE)
+    recycling.attach(ComponentRequest(), [image], shared=True)
+    recycling.release(image)
+    assert len(files(recycling, directory)) == 1
+    removing = asyncio.create_task(recycling.remove_unused())
+    await eventually(lambda: files(recycling, directory) == [])
+    removing.cancel()
 
 
 def test_closing_removes_every_file_of_this_owner_and_no_other(directory: Path) -> None:

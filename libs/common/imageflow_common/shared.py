@@ -1,8 +1,9 @@
 """Shared memory: files in a directory that services on one machine share, on a tmpfs.
 
-A file is written under a temporary name and renamed, so a reader never sees half of one. Names are flat, opened
-relative to the directory without following links. A reference is a capability: whoever wants a component to follow
-a name must show what a capability file in that directory holds, and may only name files that begin with its name.
+A new file is written under a temporary name and renamed, so a reader never sees half of one; whoever has a file
+written over sees to it that nobody reads it meanwhile. Names are flat, opened relative to the directory without
+following links. A reference is a capability: whoever wants a component to follow a name must show what a capability
+file in that directory holds, and may only name files that begin with its name.
 Who was granted a capability keeps its file locked, so that others know when it is dead, and may sweep what it left.
 """
 
@@ -56,13 +57,16 @@ class SharedDirectory:
             os.close(fd)
 
     def write(self, name: str, data: memoryview | bytes) -> None:
-        """Writes a file whole. Raises StorageFull when memory is short, and ImageFlowError where something that is
-        not ours stands in the way."""
+        """Writes a file: over what is there when that is at least as large, else a new one, whole. A file that is
+        written over is never made smaller, since it may be mapped. Raises StorageFull when memory is short, and
+        ImageFlowError where something that is not ours stands in the way."""
         _check_name(name)
-        os.close(self._write(name, memoryview(data).cast("B"), lock=False))
+        view = memoryview(data).cast("B")
+        if not self._write_over(name, view):
+            os.close(self._write(name, view, lock=False))
 
     def read(self, name: str, size_bytes: int) -> memoryview:
-        """Maps a file read-only. Raises FailedPrecondition where it is not there or not of that size."""
+        """Maps the first bytes of a file read-only. Raises FailedPrecondition where it is not there or is smaller."""
         _check_name(name)
         try:
             fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=self._fd)
@@ -70,8 +74,8 @@ class SharedDirectory:
             raise FailedPrecondition("no such shared memory", reason="SHARED_MEMORY_MISSING") from exc
         try:
             found = os.fstat(fd)
-            if not stat.S_ISREG(found.st_mode) or found.st_size != size_bytes or size_bytes == 0:
-                raise FailedPrecondition("shared memory of another size", reason="SHARED_MEMORY_MISSING")
+            if not stat.S_ISREG(found.st_mode) or found.st_size < size_bytes or size_bytes == 0:
+                raise FailedPrecondition("shared memory of a smaller size", reason="SHARED_MEMORY_MISSING")
             return memoryview(mmap.mmap(fd, size_bytes, prot=mmap.PROT_READ))
         finally:
             os.close(fd)
@@ -126,6 +130,23 @@ class SharedDirectory:
             yield
         finally:
             fcntl.flock(self._fd, fcntl.LOCK_UN)
+
+    def _write_over(self, name: str, data: memoryview) -> bool:
+        """False where there is no regular file of that name and at least that size."""
+        try:
+            fd = os.open(name, os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=self._fd)
+        except OSError:
+            return False
+        try:
+            found = os.fstat(fd)
+            if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1 or found.st_size < len(data):
+                return False
+            _write_all(fd, data)
+        except OSError as exc:
+            raise _cannot_write(exc) from exc
+        finally:
+            os.close(fd)
+        return True
 
     def _write(self, name: str, data: memoryview, *, lock: bool) -> int:
         """Writes a file under a temporary name that nothing may have, and renames it. Answers its descriptor."""
