@@ -39,6 +39,7 @@ Method: TypeAlias = Callable[[Any, Context], Any]
 """`async (request, context) -> response`, or an async generator; the request of a client-streaming method is an
 async iterator."""
 
+_MARGIN_SECONDS = 0.02
 _RECONNECT_MILLIS = 200
 _KEEPALIVE_MILLIS = 30_000
 
@@ -93,13 +94,16 @@ def _handler(
 ) -> grpc.RpcMethodHandler[Any, Any]:
     request_class = messages.get(f"{method.name}.input") or GetMessageClass(prefer_generated(method.input_type))
     response_class = messages.get(f"{method.name}.output") or GetMessageClass(prefer_generated(method.output_type))
-    kind = "stream" if method.client_streaming else "unary", "stream" if method.server_streaming else "unary"
-    make = getattr(grpc, f"{kind[0]}_{kind[1]}_rpc_method_handler")
+    # Also where a request is a single message: for a call that ends without one grpc.aio's unary handlers do nothing,
+    # and the caller waits until its deadline.
+    answers = "stream" if method.server_streaming else "unary"
+    make = getattr(grpc, f"stream_{answers}_rpc_method_handler")
     edge = _stream_edge if method.server_streaming else _unary_edge
+    read = _read_stream if method.client_streaming else _read_message
     return cast(
         "grpc.RpcMethodHandler[Any, Any]",
         make(
-            edge(f"{method.containing_service.full_name}/{method.name}", behaviour),
+            edge(f"{method.containing_service.full_name}/{method.name}", behaviour, read),
             request_deserializer=_deserializer(request_class),
             response_serializer=response_class.SerializeToString,
         ),
@@ -118,10 +122,21 @@ def _deserializer(message: type[Message]) -> Callable[[bytes], Message | DecodeE
     return read
 
 
-def _checked(request: Any) -> Any:
+def _checked(request: Any) -> Message:
     if isinstance(request, DecodeError):
         raise InvalidArgument("the request is not such a message") from request
-    return request if isinstance(request, Message) else _checked_stream(request)
+    return cast("Message", request)
+
+
+async def _read_message(requests: AsyncIterator[Any], context: Context) -> Message:
+    request = await context.read()
+    if request is grpc.aio.EOF:
+        raise InvalidArgument("the call has no message")
+    return _checked(request)
+
+
+async def _read_stream(requests: AsyncIterator[Any], context: Context) -> AsyncIterator[Message]:
+    return _checked_stream(requests)
 
 
 async def _checked_stream(requests: AsyncIterator[Any]) -> AsyncIterator[Message]:
@@ -129,15 +144,19 @@ async def _checked_stream(requests: AsyncIterator[Any]) -> AsyncIterator[Message
         yield _checked(request)
 
 
-def _unary_edge(name: str, behaviour: Method) -> Method:
-    async def edge(request: Any, context: Context) -> Any:
+_Read: TypeAlias = Callable[[AsyncIterator[Any], Context], Coroutine[Any, Any, Any]]
+
+
+def _unary_edge(name: str, behaviour: Method, read: _Read) -> Method:
+    async def edge(requests: AsyncIterator[Any], context: Context) -> Any:
         start = perf_counter()
         _continue_trace(context)
+        time = asyncio.timeout(_seconds_to_answer(context))
         try:
-            response = await behaviour(_checked(request), context)
+            async with time:
+                response = await behaviour(await read(requests, context), context)
         except BaseException as exc:
-            request = None  # as in _let_go
-            await end_with(exc, context, name, start)
+            await end_with(_too_late(exc) if time.expired() else exc, context, name, start)
         else:
             log.debug("rpc.finished", method=name, code="OK", milliseconds=_since(start))
             return response
@@ -145,21 +164,34 @@ def _unary_edge(name: str, behaviour: Method) -> Method:
     return edge
 
 
-def _stream_edge(name: str, behaviour: Method) -> Method:
-    async def edge(request: Any, context: Context) -> AsyncIterator[Any]:
+def _stream_edge(name: str, behaviour: Method, read: _Read) -> Method:
+    async def edge(requests: AsyncIterator[Any], context: Context) -> AsyncIterator[Any]:
         start = perf_counter()
         _continue_trace(context)
         try:
-            async for response in behaviour(_checked(request), context):
+            async for response in behaviour(await read(requests, context), context):
                 yield response
             log.debug("rpc.finished", method=name, code="OK", milliseconds=_since(start))
         except GeneratorExit:
             raise
         except BaseException as exc:
-            request = None  # as in _let_go
             await end_with(exc, context, name, start)
 
     return edge
+
+
+def _seconds_to_answer(context: Context) -> float | None:
+    """A little less than until the caller's deadline: at the deadline itself gRPC answers, and says no reason."""
+    remaining = context.time_remaining()
+    return None if remaining is None else remaining - min(_MARGIN_SECONDS, remaining / 10)
+
+
+def _too_late(exc: BaseException) -> BaseException:
+    if not isinstance(exc, TimeoutError):
+        return exc
+    error = DeadlineExceeded("the call did not end in the time it may take")
+    error.__cause__ = exc
+    return error
 
 
 def _continue_trace(context: Context) -> None:

@@ -37,7 +37,7 @@ from imageflow_common.rpc import (
     time_remaining,
 )
 from imageflow_common.settings import ServerSettings
-from imageflow_common.status import from_rpc_error
+from imageflow_common.status import DETAILS_KEY, from_rpc_error
 
 MAX_MESSAGE_BYTES = 100_000
 PROTO = """
@@ -280,6 +280,27 @@ async def test_a_call_past_its_deadline_is_a_deadline_exceeded(ends: Ends) -> No
 
     ends.echo.behave = wait
     assert type(await _error_of(ends.method("Say")(ends.echo.note(), timeout=0.05))) is DeadlineExceeded
+
+
+async def test_a_deadline_that_passes_at_the_server_has_its_reason(ends: Ends) -> None:
+    """gRPC's own answer would have none. The client waits longer than it says, so that it is the server who ends."""
+
+    async def wait(text: str, context: Context) -> None:
+        await asyncio.Event().wait()
+
+    ends.echo.behave = wait
+    with pytest.raises(grpc.aio.AioRpcError) as raised:
+        await ends.method("Say")(ends.echo.note(), metadata=(("grpc-timeout", "300m"),))
+    assert DETAILS_KEY in dict(raised.value.trailing_metadata() or ())
+    assert from_rpc_error(raised.value).reason == "DEADLINE_EXCEEDED"
+
+
+@pytest.mark.parametrize("kind", ["Say", "Split"])
+async def test_a_call_that_ends_without_its_message_is_an_invalid_argument(ends: Ends, kind: str) -> None:
+    make = ends.channel.stream_unary if kind == "Say" else ends.channel.stream_stream
+    call: Any = make(f"/acme.v1.EchoService/{kind}")
+    error = await _error_of(call(_notes(ends), timeout=5))
+    assert (error.code, error.message) == ("INVALID_ARGUMENT", "the call has no message")
 
 
 @pytest.mark.parametrize("kind", ["Say", "Split"])
