@@ -49,7 +49,17 @@ def test_a_method_that_is_none(row: Row, product: Product) -> None:
     """By native gRPC: the service is there, and its method is not."""
     with grpc.insecure_channel(f"127.0.0.1:{product.port}") as channel:
         call = channel.unary_unary("/imageflow.v1.PipelineService/RunPipeline")
-        row.refuses(lambda: call(b"", timeout=20), "Method not found")
+        row.refuses(lambda: call(b"", timeout=20), "Method not found")  # gRPC's own words
+
+
+def test_a_call_without_its_message(row: Row, product: Product) -> None:
+    """By native gRPC: the call ends where its one message should be."""
+    with grpc.insecure_channel(f"127.0.0.1:{product.port}") as channel:
+        for method in ("PipelineService/ExecutePipeline", "ResizeService/Process"):
+            call = channel.stream_unary(f"/imageflow.v1.{method}")
+            row.refuses(lambda call=call: call(iter(()), timeout=20), "no message")
+        download = channel.stream_stream("/imageflow.v1.ImageService/DownloadImage")
+        row.refuses(lambda: list(download(iter(()), timeout=20)), "no message")
 
 
 def test_a_query_parameter_that_is_none(callers: Callers, row: Row) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import gzip
 import json
 import socket
@@ -16,9 +17,14 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import grpc
 import httpx
 import pytest
+import yaml
+from google.rpc.error_details_pb2 import ErrorInfo
+from google.rpc.status_pb2 import Status
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from imageflow_common.errors import InvalidPipeline, ObjectNotFound, Overloaded, Violation
+from imageflow_cli.gateway import production_config
+from imageflow_common.errors import ImageFlowError, InvalidPipeline, ObjectNotFound, Overloaded, Violation
+from imageflow_common.status import DETAILS_KEY, from_rpc_error
 
 if TYPE_CHECKING:
     from tests.gateway.conftest import Backend, Eventually, Gateway, RunGateway
@@ -331,9 +337,45 @@ async def test_a_callers_deadline_reaches_the_service_and_ends_the_call(
 
     backend.answers["PipelineService/ExecutePipeline"] = never
     response = await client.post("/v1/pipelines:execute", json={}, headers={"grpc-timeout": "300m"})
-    assert (response.status_code, response.json()["code"]) == (504, 4)  # by the gateway or the service, who is first
+    assert (response.status_code, reason(response)) == (504, "DEADLINE_EXCEEDED")
     assert backend.last.seconds_left is not None
     assert backend.last.seconds_left < 0.31
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "expected"),
+    [
+        (grpc.StatusCode.DEADLINE_EXCEEDED, 504, "DEADLINE_EXCEEDED"),
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, 429, "MESSAGE_TOO_LARGE"),
+        (grpc.StatusCode.UNIMPLEMENTED, 501, "NO_SUCH_METHOD"),
+        (grpc.StatusCode.INTERNAL, 500, "INTERNAL"),
+        (grpc.StatusCode.UNAVAILABLE, 503, "UNAVAILABLE"),
+        (grpc.StatusCode.CANCELLED, 499, "CANCELLED"),
+        (grpc.StatusCode.UNKNOWN, 500, "INTERNAL"),
+    ],
+)
+async def test_a_status_without_details_gets_its_reason(
+    client: httpx.AsyncClient, gateway: Gateway, backend: Backend, code: grpc.StatusCode, status: int, expected: str
+) -> None:
+    async def bare(request: Any, context: Any) -> Any:
+        await context.abort(code, "as gRPC itself ends a call")
+
+    backend.answers["CatalogService/ListComponents"] = bare
+    response = await client.get("/v1/components")
+    assert (response.status_code, reason(response)) == (status, expected)
+    assert (await _native_error(gateway, "CatalogService/ListComponents")).reason == expected
+
+
+async def _native_error(gateway: Gateway, method: str, request: bytes = b"", timeout: float = 20) -> ImageFlowError:
+    """How a call of native gRPC ends. It must have details."""
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{gateway.port}") as channel:
+        call: AnyCall = channel.unary_unary(f"/imageflow.v1.{method}")
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await call(request, timeout=timeout)
+    assert DETAILS_KEY in dict(caught.value.trailing_metadata() or ())
+    error = from_rpc_error(caught.value)
+    assert error.message
+    return error
 
 
 async def test_a_call_without_a_deadline_gets_the_longest(client: httpx.AsyncClient, backend: Backend) -> None:
@@ -430,20 +472,69 @@ async def test_native_grpc_reaches_every_service(gateway: Gateway, backend: Back
 
 
 @pytest.mark.parametrize(
-    ("method", "code", "details"),
+    ("method", "size", "code", "expected"),
     [
-        ("FilterService/Process", grpc.StatusCode.UNAVAILABLE, "the service cannot be reached"),
-        ("ComponentService/Describe", grpc.StatusCode.UNIMPLEMENTED, ""),
+        ("FilterService/Process", 0, "UNAVAILABLE", "UNAVAILABLE"),
+        ("ComponentService/Describe", 0, "UNIMPLEMENTED", "NO_SUCH_METHOD"),
+        ("PipelineService/Forget", 0, "UNIMPLEMENTED", "NO_SUCH_METHOD"),
+        ("ResizeService/Process", 100_000_000, "INVALID_ARGUMENT", "BODY_TOO_LARGE"),
     ],
 )
-async def test_the_gateways_own_errors_are_statuses_without_json_for_grpc(
-    gateway: Gateway, method: str, code: grpc.StatusCode, details: str
+async def test_the_gateways_own_errors_are_statuses_with_details_for_grpc(
+    gateway: Gateway, method: str, size: int, code: str, expected: str
 ) -> None:
+    error = await _native_error(gateway, method, bytes(size))
+    assert (error.code, error.reason) == (code, expected)
+    assert "{" not in error.message
+
+
+async def test_a_deadline_of_grpcs_has_its_reason(gateway: Gateway, backend: Backend) -> None:
+    """The client waits longer than it says."""
+
+    async def never(request: Any, context: Any) -> Any:
+        await asyncio.Event().wait()
+
+    backend.answers["CatalogService/ListComponents"] = never
     async with grpc.aio.insecure_channel(f"127.0.0.1:{gateway.port}") as channel:
-        call: AnyCall = channel.unary_unary(f"/imageflow.v1.{method}")
+        call: AnyCall = channel.unary_unary("/imageflow.v1.CatalogService/ListComponents")
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await call(b"", timeout=10)
-    assert (caught.value.code(), caught.value.details()) == (code, details)
+            await call(b"", metadata=(("grpc-timeout", "300m"),))
+    assert DETAILS_KEY in dict(caught.value.trailing_metadata() or ())
+    assert from_rpc_error(caught.value).reason == "DEADLINE_EXCEEDED"
+
+
+@pytest.mark.parametrize("content_type", ["application/grpc-web+proto", "application/grpc-web-text"])
+async def test_a_call_of_grpc_web_without_a_message_is_an_invalid_argument(
+    client: httpx.AsyncClient, content_type: str
+) -> None:
+    headers = {"content-type": content_type, "x-grpc-web": "1"}
+    response = await client.post("/imageflow.v1.CatalogService/ListComponents", content=b"", headers=headers)
+    assert response.headers["grpc-status"] == "3"
+    assert "no%20message" in response.headers["grpc-message"] or "no message" in response.headers["grpc-message"]
+
+
+async def test_what_the_gateway_tells_grpc_is_what_it_tells_http() -> None:
+    """Each status in base64 is of its code, and has a reason and the message that stands beside it."""
+    mappers = _find_all(yaml.safe_load(production_config()), "mappers")[0]
+    told = 0
+    for mapper in mappers:
+        headers = {each["header"]["key"]: each["header"]["value"] for each in mapper.get("headers_to_add", [])}
+        if DETAILS_KEY not in headers:
+            continue
+        status = Status.FromString(base64.b64decode(headers[DETAILS_KEY]))
+        assert str(status.code) == headers["grpc-status"]
+        assert status.message == mapper["body_format_override"]["text_format_source"]["inline_string"]
+        info = ErrorInfo()
+        assert status.details[0].Unpack(info)
+        assert info.domain == "imageflow"
+        told += 1
+    assert told == 10
+
+
+def _find_all(node: Any, name: str) -> list[Any]:
+    children = node.values() if isinstance(node, dict) else node if isinstance(node, list) else []
+    here = [node[name]] if isinstance(node, dict) and name in node else []
+    return here + [found for child in children for found in _find_all(child, name)]
 
 
 async def test_reflection_lists_and_describes_with_no_protos_at_hand(gateway: Gateway) -> None:
