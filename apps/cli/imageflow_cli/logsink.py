@@ -10,6 +10,8 @@ import threading
 from datetime import UTC, datetime
 from typing import Final, Literal, TextIO
 
+from imageflow_common.logs import text_line
+
 LogFormat = Literal["text", "json"]
 
 OWN_NAME: Final = "imageflow"
@@ -61,7 +63,7 @@ class LogSink:
 
     def _child_line(self, name: str, line: str) -> str:
         if self._style == "text":
-            return self._prefixed(name, line)
+            return self._prefixed(name, _readable(name, line))
         return line if line.startswith("{") else json.dumps({**_stamp(), "logger": name, "message": line})
 
     def _own_json(self, event: str, fields: dict[str, object]) -> str:
@@ -83,6 +85,19 @@ async def read_lines(stream: asyncio.StreamReader, name: str, sink: LogSink) -> 
             await sink.pass_on(name, _text(piece))
     if rest:
         await sink.pass_on(name, _text(rest))
+
+
+def _readable(name: str, line: str) -> str:
+    """The gateway has but one form for its access log, JSON, which becomes a line like those of the services."""
+    if not line.startswith("{"):
+        return line
+    try:
+        fields = json.loads(line)
+        time, event = datetime.fromisoformat(fields.pop("time")), str(fields.pop("event"))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return line
+    told = {key: value for key, value in fields.items() if value is not None}
+    return text_line(time.astimezone().strftime("%H:%M:%S"), "INFO", name, event, told)
 
 
 def _text(line: bytes) -> str:

@@ -4,11 +4,36 @@ from __future__ import annotations
 
 import random
 import socket
-from contextlib import ExitStack
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 
 _FIRST, _LAST = 20_000, 32_000
 """Below the range that the kernel gives to outgoing connections, which might take one before its owner does."""
 _TRIES = 1_000
+
+
+class PortTaken(Exception):
+    """Something else listens on a port, or is about to."""
+
+    def __init__(self, port: int) -> None:
+        super().__init__(f"port {port} is taken; choose another with --port, or 0 for any")
+
+
+@contextmanager
+def claimed(host: str, port: int) -> Iterator[None]:
+    """Keeps a port for a server that is yet to start: meanwhile whoever else claims it is refused. Raises PortTaken,
+    also when something listens there already. Between users too, but on Linux only; elsewhere who is second finds out
+    when its server cannot listen."""
+    with socket.socket(socket.AF_UNIX) as claim:
+        try:
+            if sys.platform == "linux":
+                claim.bind(f"\0imageflow-port-{host}:{port}")  # a name that ends with this process, however it ends
+        except OSError as exc:
+            raise PortTaken(port) from exc
+        if not is_free(host, port):
+            raise PortTaken(port)
+        yield
 
 
 def is_free(host: str, port: int) -> bool:

@@ -18,7 +18,7 @@ from .child import Program
 from .datadir import DataDirectory, RunningProcess, UpState, claim, shared_memory
 from .drain import NotDrained, drain_gateway
 from .logsink import LogSink
-from .ports import is_free
+from .ports import PortTaken, claimed, is_free
 from .readiness import wait_http_ok, wait_serving
 from .registry_file import load_registry
 from .supervisor import GaveUp, Supervisor
@@ -29,10 +29,6 @@ T = TypeVar("T")
 START_SECONDS: Final = 60.0
 DRAIN_SECONDS: Final = 10.0
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-
-class PortTaken(Exception):
-    """Something else listens on the gateway's port."""
 
 
 class NotReady(Exception):
@@ -78,9 +74,9 @@ async def run_topology(
     Raises PortTaken, DataInUse, DataUnusable, NotReady, GaveUp, InvalidRegistry, UnknownReplicas, EnvoyNotFoundError,
     OSError.
     """
-    if options.port and not is_free(HOST, options.port):
-        raise PortTaken(f"port {options.port} is taken; choose another with --port, or 0 for any")
     with _stop_signals() as stop, ExitStack() as stack:
+        if options.port:
+            stack.enter_context(claimed(HOST, options.port))
         directory = stack.enter_context(claim(data))
         places = Places(directory.run, directory.store, stack.enter_context(shared_memory()))
         topology = plan_topology(options, load_registry(registry), places)
@@ -90,6 +86,10 @@ async def run_topology(
             stop.at_once = running.end_at_once
             try:
                 await _serve(running, stop.first, on_ready)
+            except GaveUp as exc:
+                if options.port and GATEWAY not in supervisor.pids and not is_free(HOST, options.port):
+                    raise PortTaken(options.port) from exc  # by one who came between our look and the gateway's start
+                raise
             finally:
                 sink.say("stopping", "stopping: what is in flight may finish (Ctrl-C again to end at once)")
                 await _stop(running, sink)

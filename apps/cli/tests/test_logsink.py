@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from typing import NoReturn
 
 from imageflow_cli.logsink import LogSink
@@ -16,6 +17,24 @@ async def test_text_lines_begin_with_the_name() -> None:
     sink.say("process.died", "resize died", process="resize")
     sink.close()
     assert stream.getvalue().splitlines() == ["resize       | hello", "imageflow    | resize died"]
+
+
+async def test_the_gateways_requests_read_like_the_events_of_services() -> None:
+    stream = io.StringIO()
+    sink = LogSink(stream, "text")
+    request = {"time": "2026-01-02T03:04:05.678Z", "event": "gateway.request", "method": "GET", "path": "/v1/images"}
+    await sink.pass_on("gateway", json.dumps({**request, "status": 200, "flags": None, "user_agent": "a\x1b[0m"}))
+    others = ["[2026-01-02][warning] says Envoy", '{"event": "x"}', "{no JSON", '{"time": 1, "event": 2}']
+    for other in others:
+        await sink.pass_on("gateway", other)
+    sink.close()
+    first, *rest = stream.getvalue().splitlines()
+    assert re.fullmatch(
+        r"gateway +\| \d\d:\d\d:05 INFO    gateway      gateway\.request "
+        r"method=GET path=/v1/images status=200 user_agent=a\\x1b\[0m",
+        first,
+    )
+    assert rest == [f"gateway      | {other}" for other in others]
 
 
 async def test_json_lines_are_json_whatever_a_child_writes() -> None:

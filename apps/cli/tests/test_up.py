@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from imageflow_cli.ports import free_ports
+
 from .conftest import Up, command, environment, eventually_now, is_alive
 
 StartUp = Callable[..., Up]
@@ -81,6 +83,32 @@ def test_a_port_that_is_taken_is_refused(running: Up, tmp_path: Path) -> None:
     answer = imageflow("up", "--port", port, "--data", str(tmp_path / "other"), "--json", cwd=tmp_path)
     assert answer.returncode == 5
     assert f"port {port} is taken" in json.loads(answer.stdout)["error"]["message"]
+
+
+def test_of_two_that_start_at_once_on_one_port_the_second_is_refused(tmp_path: Path) -> None:
+    """Whoever of them is second: it says so in one sentence, and nothing of the gateway's own troubles."""
+    (port,) = free_ports(1)
+    both = [
+        subprocess.Popen(
+            command("up", "--port", str(port), "--data", str(tmp_path / name)),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment(),
+        )
+        for name in ("one", "two")
+    ]
+    try:
+        eventually_now(lambda: any(each.poll() is not None for each in both))
+        (refused,) = [each for each in both if each.poll() is not None]
+        assert (refused.returncode, refused.communicate(timeout=20)[1]) == (
+            5,
+            f"error: port {port} is taken; choose another with --port, or 0 for any\n",
+        )
+    finally:
+        for each in both:
+            each.terminate()
+            each.wait(30)
 
 
 def test_a_component_that_does_not_stay_alive_ends_everything(start_up: StartUp, tmp_path: Path) -> None:

@@ -77,12 +77,20 @@ class TextFormatter(logging.Formatter):
         self._service = service
 
     def format(self, record: logging.LogRecord) -> str:
-        fields = " ".join(f"{key}={_printable(str(value))}" for key, value in getattr(record, "fields", {}).items())
-        line = (
-            f"{self.formatTime(record, self.datefmt)} {record.levelname:<7} {self._service:<12} {record.getMessage()}"
+        line = text_line(
+            self.formatTime(record, self.datefmt),
+            record.levelname,
+            self._service,
+            record.getMessage(),
+            getattr(record, "fields", {}),
         )
-        line = f"{line} {fields}" if fields else line
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+
+
+def text_line(time: str, level: str, service: str, event: str, fields: Mapping[str, object]) -> str:
+    """One event for a person's terminal."""
+    values = " ".join(f"{key}={_printable(str(value))}" for key, value in fields.items())
+    return f"{time} {level:<7} {service:<12} {event} {values}".rstrip()
 
 
 def _printable(text: str) -> str:

@@ -116,9 +116,10 @@ def start_faults(out: Output) -> Iterator[None]:
     from imageflow_cli.datadir import DataInUse, DataUnusable
     from imageflow_cli.exits import Exit
     from imageflow_cli.gateway import EnvoyNotFoundError
+    from imageflow_cli.ports import PortTaken
     from imageflow_cli.supervisor import GaveUp
     from imageflow_cli.topology import UnknownReplicas
-    from imageflow_cli.up import NotReady, PortTaken
+    from imageflow_cli.up import NotReady
 
     try:
         yield
