@@ -8,6 +8,8 @@ import socket
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -38,7 +40,13 @@ FORGED_NAMES = ["../../../etc/passwd", "/etc/passwd", "o0.1", ".tmp-x"]
 def resize(request: pytest.FixtureRequest, product: Product) -> Iterator[Rpc]:
     """The component's own service."""
     own = request.param == "at its own port"
-    rpc = Rpc(product.address("resize-1") if own else f"127.0.0.1:{product.port}")
+    with calling(product.address("resize-1") if own else f"127.0.0.1:{product.port}") as rpc:
+        yield rpc
+
+
+@contextmanager
+def calling(target: str) -> Iterator[Rpc]:
+    rpc = Rpc(target)
     yield rpc
     rpc.close()
 
@@ -84,6 +92,21 @@ def test_a_forged_object_key(resize: Rpc, row: Row) -> None:
 def test_a_reference_without_a_capability(resize: Rpc, row: Row) -> None:
     request = asked(in_shared_memory("anything"))
     row.refuses(lambda: resize("ResizeService/Process", request), "needs a capability")
+
+
+def test_a_valid_capability_through_the_gateway(row: Row, product: Product) -> None:
+    """It leads to shared memory at the component's own port, and nowhere through the gateway, which marks its calls
+    whatever the caller says."""
+    (capability,) = [path for path in product.shared.rglob("*") if path.is_file() and "." not in path.name]
+    image = capability.with_name(f"{capability.name}.of-a-test")
+    image.write_bytes(bytes(100))
+    request = asked(in_shared_memory(image.name), capability_name=capability.name, capability=capability.read_text())
+    request.output.always = True
+    with calling(f"127.0.0.1:{product.port}") as gateway, calling(product.address("resize-1")) as own:
+        assert own("ResizeService/Process", request).image.width > 0
+        for header in ({}, {"x-imageflow-gateway": ""}):
+            row.refuses(partial(gateway, "ResizeService/Process", request, **header), "needs a capability")
+    image.unlink()
 
 
 def test_an_image_that_is_nowhere(resize: Rpc, row: Row) -> None:

@@ -39,6 +39,7 @@ Method: TypeAlias = Callable[[Any, Context], Any]
 """`async (request, context) -> response`, or an async generator; the request of a client-streaming method is an
 async iterator."""
 
+_GATEWAY = "x-imageflow-gateway"
 _MARGIN_SECONDS = 0.02
 _RECONNECT_MILLIS = 200
 _KEEPALIVE_MILLIS = 30_000
@@ -234,6 +235,11 @@ def _let_go(exc: BaseException) -> None:
 
 def _since(start: float) -> float:
     return round((perf_counter() - start) * 1e3, 2)
+
+
+def came_through_gateway(context: Context) -> bool:
+    """Whether the gateway passed this call on: it says so of each, and callers cannot unsay it."""
+    return any(key == _GATEWAY for key, _ in context.invocation_metadata() or ())
 
 
 def time_remaining(context: Context, at_most: float) -> float:

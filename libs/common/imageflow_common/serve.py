@@ -33,7 +33,7 @@ from .errors import DeadlineExceeded, Overloaded, PermissionDenied
 from .images import ImageLimits
 from .logs import EventLog, configure_logs, log_with
 from .process import Processor
-from .rpc import Context, run, service_handler, start_server, time_remaining, wait_for_signal
+from .rpc import Context, came_through_gateway, run, service_handler, start_server, time_remaining, wait_for_signal
 from .settings import ComponentSettings, load_settings
 from .shared import Capability, SharedDirectory
 from .telemetry import configure_telemetry, duration_histogram
@@ -125,6 +125,8 @@ class ComponentServer:
         log_with(
             component=self._component.name, execution_id=request.context.execution_id, step_id=request.context.step_id
         )
+        if came_through_gateway(context):
+            request.context.capability = ""  # there it counts for nothing: only inline images are accepted
         megapixels = self._processor.megapixels(request)
         self._admission.admit(megapixels)
         timeout = time_remaining(context, self._settings.timeout_seconds)
