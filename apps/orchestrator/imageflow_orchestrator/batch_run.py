@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 
 from imageflow.v1.execution_pb2 import BatchCounts, Execution
 from imageflow.v1.record_pb2 import ExecutionRecord
-from imageflow_common.errors import FailedPrecondition, ImageFlowError, NotFound, Unavailable
+from imageflow_common.errors import FailedPrecondition, ImageFlowError, NotFound
 from imageflow_common.logs import EventLog
 
 from . import batch
 from .claim import new_record
 from .engine import Requested
 from .live import Live
+from .patience import may_pass
 
 if TYPE_CHECKING:
     from .executions import Executions
@@ -83,9 +84,10 @@ class BatchRun:
             try:
                 accepted = await self._executions.accept_child(await self._record(child))
                 ended = await self._executions.until_ended(accepted.namespace, accepted.execution_id)
-            except Unavailable:
-                await asyncio.sleep(_STORE_AGAIN_SECONDS)
             except ImageFlowError as exc:
+                if may_pass(exc):
+                    await asyncio.sleep(_STORE_AGAIN_SECONDS)
+                    continue
                 log.warning("batch.child_refused", execution_id=self._id(child), error_type=exc.reason)
                 return Execution.FAILED
             else:

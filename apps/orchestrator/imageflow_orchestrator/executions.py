@@ -35,6 +35,7 @@ from .lifecycle import Lifecycle
 from .live import Key, Live
 from .messages import read_values
 from .news import News
+from .patience import PatientStore, patience_of
 from .pending import Pending
 from .performance import Performance
 from .plan import Plan
@@ -248,7 +249,8 @@ class Executions:
         def started(run: Run) -> None:
             live.run = run
 
-        performance = Performance(self._engine, self.store, plan, live.checkpoint, live.news, plan_ms, started)
+        store = PatientStore(self.store, patience_of(live.record))
+        performance = Performance(self._engine, store, plan, live.checkpoint, live.news, plan_ms, started)
         await self._lifecycle.end(live, await performance.perform(slot))
 
     async def _claim(self, record: ExecutionRecord) -> HeldRecord | None:
@@ -305,7 +307,8 @@ class Executions:
     def _enlist(self, held: HeldRecord) -> Live:
         execution = held.record.execution
         live = Live(
-            Checkpoint(self._records, held, lambda message: live.cancel(message)), News(self._events, execution)
+            Checkpoint(self._records, held, lambda message: live.cancel(message), patience_of(held.record)),
+            News(self._events, execution),
         )
         self._live[live.key] = live
         return live

@@ -13,12 +13,12 @@ from imageflow_common.errors import ImageFlowError
 from imageflow_common.formats import RAW
 from imageflow_common.keys import artifact_key
 from imageflow_common.logs import EventLog
-from imageflow_common.store import ObjectStore
 
 from .definition import Persist, StepId
 from .effects import StepOutcome
 from .encode import encode_artifact
 from .images import Artifact, ImageTransport
+from .patience import PatientStore
 from .plan import Plan
 from .recorded import KeptImage
 
@@ -36,7 +36,7 @@ class KeptImages:
     """
 
     def __init__(
-        self, plan: Plan, execution: Execution, store: ObjectStore, transport: ImageTransport, finished: Finished
+        self, plan: Plan, execution: Execution, store: PatientStore, transport: ImageTransport, finished: Finished
     ) -> None:
         self._execution = execution
         self._store = store

@@ -16,7 +16,7 @@ from imageflow.v1.record_pb2 import ExecutionRecord
 from imageflow_common.errors import ImageTooLarge, ObjectNotFound
 from imageflow_common.keys import artifact_key, artifacts_prefix, metadata_key, parse_user_key
 from imageflow_common.logs import EventLog
-from imageflow_common.store import ObjectKey, ObjectStore
+from imageflow_common.store import ObjectKey
 
 from .admission import Slot
 from .checkpoint import Checkpoint
@@ -26,6 +26,7 @@ from .engine import Engine, Requested, since
 from .images import Artifact
 from .kept import KeptImages
 from .news import News
+from .patience import PatientStore
 from .plan import Plan
 from .recorded import KeptImage, TakenOver, record_step, take_over
 from .records import now
@@ -42,7 +43,7 @@ class Performance:
     that it can be cancelled."""
 
     engine: Engine
-    store: ObjectStore
+    store: PatientStore
     plan: Plan
     checkpoint: Checkpoint
     news: News

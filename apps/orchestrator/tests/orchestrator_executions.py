@@ -17,7 +17,7 @@ from orchestrator_scripted import JPEG, Bench, bench, step
 from imageflow.v1.execution_pb2 import Execution
 from imageflow.v1.pipeline_pb2 import Pipeline
 from imageflow.v1.record_pb2 import ExecutionRecord, RecordedRequest
-from imageflow_common.errors import NotFound
+from imageflow_common.errors import NotFound, Unavailable
 from imageflow_common.events import Event, LocalEvents
 from imageflow_common.store import ObjectInfo, ObjectKey
 from imageflow_common.store_local import LocalStore
@@ -44,7 +44,8 @@ ENDED = ("completed", "failed", "cancelled")
 class FailingStore(LocalStore):
     """Fails to write what `refuses` is part of, holds up what `holds` is part of once it is written. After
     `dies_after` writes the process is dead to it: nothing is written or read any more, nor does it answer; the last
-    write happens if `dies_late`. `fails_at` is the write that alone fails, after it happened if `fails_late`."""
+    write happens if `dies_late`. `fails_at` is the write that alone fails, after it happened if `fails_late`; with
+    `fails_on`, so many calls after it, of any kind, fail too."""
 
     def __init__(self, root: Path) -> None:
         super().__init__(root, durable=False)
@@ -55,6 +56,7 @@ class FailingStore(LocalStore):
         self.dies_late = False
         self.fails_at: tuple[int, Exception] | None = None
         self.fails_late = False
+        self.fails_on = self.away = 0
         self.dead = asyncio.Event()
 
     async def put(self, key: ObjectKey, *args: Any, **options: Any) -> ObjectInfo:
@@ -90,6 +92,7 @@ class FailingStore(LocalStore):
         number = self.writes
         last = self.dies_after is not None and number >= self.dies_after
         fails = self.fails_at is not None and number == self.fails_at[0]
+        self.away = self.fails_on if fails else self.away
         if last:
             self.dead.set()
         if last and not (self.dies_late and number == self.dies_after):
@@ -105,6 +108,9 @@ class FailingStore(LocalStore):
     async def _alive(self) -> None:
         if self.dead.is_set():
             await asyncio.Event().wait()
+        if self.away:
+            self.away -= 1
+            raise Unavailable("still gone")
 
 
 @dataclass(slots=True)
