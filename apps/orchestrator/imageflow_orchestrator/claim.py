@@ -9,10 +9,19 @@ from google.protobuf.json_format import MessageToDict
 
 from imageflow.v1.record_pb2 import ExecutionRecord, RecordedRequest
 from imageflow_common.errors import AlreadyExists
+from imageflow_common.keys import metadata_key, parse_user_key
 
-from .engine import Requested, new_execution
+from .engine import Requested, chosen_format, new_execution
 from .news import RESERVED_NUMBERS
 from .plan import Plan
+
+
+def check_request(request: RecordedRequest, requested: Requested) -> None:
+    """Raises InvalidKey, and InvalidArgument for an output format that cannot be."""
+    parse_user_key(request.input_path)
+    if request.output_path:
+        metadata_key(parse_user_key(request.output_path))
+    chosen_format(requested)
 
 
 def new_record(

@@ -6,7 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from datetime import UTC, timedelta
+from datetime import timedelta
 from time import perf_counter
 
 from imageflow.v1.execution_pb2 import Execution
@@ -21,7 +21,6 @@ from imageflow_common.errors import (
     WriteConflict,
 )
 from imageflow_common.events import Events
-from imageflow_common.keys import metadata_key, parse_user_key
 from imageflow_common.logs import EventLog
 from imageflow_common.store import ObjectStore
 
@@ -29,19 +28,19 @@ from . import batch
 from .admission import Priority, Slot
 from .batch_run import BatchRun
 from .checkpoint import Checkpoint
-from .claim import new_record, refuse_another
-from .engine import Engine, Requested, chosen_format, since
+from .claim import check_request, new_record, refuse_another
+from .engine import Engine, Requested, since
 from .lifecycle import Lifecycle
 from .live import Key, Live
 from .messages import read_values
 from .news import News
 from .patience import PatientStore, patience_of
-from .pending import Pending
+from .pending import Pending, deadline_passed
 from .performance import Performance
 from .plan import Plan
-from .planned import ASYNCHRONOUS, SYNCHRONOUS
+from .planned import ASYNCHRONOUS
 from .planner import Planner
-from .records import HeldRecord, Records, has_ended, now
+from .records import HeldRecord, Records, has_ended, now, since_acceptance
 from .run import Run
 from .unbroken import unbroken
 
@@ -49,8 +48,6 @@ log = EventLog(__name__)
 
 _PLAN_AGAIN_SECONDS = 1.0
 _POLL_SECONDS = 0.2
-_DEADLINE_MARGIN = timedelta(seconds=10)
-"""What storing an outcome may take after the deadline of a run."""
 _OVERLOADED_FOR = timedelta(seconds=5)
 _MARK_TRIES = 10
 
@@ -112,7 +109,7 @@ class Executions:
         for an id that is taken by another request, ObjectNotFound, InvalidKey, InvalidArgument and its kin,
         Overloaded. A run that failed is an execution that FAILED.
         """
-        _check(request, requested)
+        check_request(request, requested)
         record = new_record(request, plan, requested, ExecutionRecord.SYNCHRONOUS)
         begun = perf_counter()
         async with self._engine.admission.slot(requested.namespace) as slot:
@@ -132,7 +129,7 @@ class Executions:
         The same id with the same request answers the execution that there is. Raises AlreadyExists for an id that is
         taken by another request, Overloaded when too many are pending.
         """
-        pending = len(self._live) + self._claiming.total()
+        pending = (len(self._live) if self._holds_queue else self._pending.known) + self._claiming.total()
         if pending >= self._max_pending or self._stopping:
             raise Overloaded(f"{pending} executions are pending", retry_after=_OVERLOADED_FOR)
         return await self.accept_child(record)
@@ -163,8 +160,13 @@ class Executions:
     async def recover(self) -> None:
         """Takes up what an earlier process left: resumes what was accepted, closes what had a waiting caller, sends
         what was not sent. A record that cannot be read is reported and left for a person to look at."""
-        if resumed := await self._pending.take_up(self._take_up, self._at_work_on):
+        if resumed := await self._pending.take_up(self._take_up, self._at_work_on, self._called_off):
             log.info("executions.resumed", count=resumed)
+
+    async def survey(self) -> None:
+        """Counts what is pending, here and elsewhere, and ends what runs here and was called off elsewhere: what a
+        process does that does not hold the queue."""
+        await self._pending.survey(self._called_off)
 
     async def stop(self, grace_seconds: float) -> None:
         """Takes no more; lets what runs finish, and leaves the rest for the next process to resume."""
@@ -189,6 +191,8 @@ class Executions:
         answer.CopyFrom(record.execution)
         if self._holds_queue and not self._stopping:
             self._begin(held)
+        else:
+            self._pending.add()
         return answer
 
     def _begin(self, held: HeldRecord) -> None:
@@ -216,7 +220,7 @@ class Executions:
             await self._let_go(live)
 
     async def _perform_in_turn(self, live: Live) -> None:
-        _refuse_cancelled(live)
+        live.refuse_cancelled()
         begun = perf_counter()
         planned = await self.plan(live.record.request)
         plan_ms = since(begun)
@@ -229,13 +233,13 @@ class Executions:
     async def _perform_batch(self, live: Live) -> None:
         run, execution = BatchRun(self, live), live.execution
         try:
-            _refuse_cancelled(live)
+            live.refuse_cancelled()
         except Cancelled as exc:
             await run.cancel(exc.message)
             raise
         await self._lifecycle.start(live)
         await run.perform()
-        execution.execution_time_ms = (now() - execution.start_time.ToDatetime(tzinfo=UTC)) / timedelta(milliseconds=1)
+        execution.execution_time_ms = since_acceptance(execution)
         if (error := batch.failure_of(execution)) is not None:
             raise error
         ended = Execution(status=Execution.COMPLETED)
@@ -244,6 +248,7 @@ class Executions:
 
     async def _perform(self, live: Live, plan: Plan, plan_ms: float, slot: Slot) -> None:
         """To the end, which is stored and told."""
+        resumed = live.execution.HasField("start_time")
         await self._lifecycle.start(live)
 
         def started(run: Run) -> None:
@@ -251,7 +256,10 @@ class Executions:
 
         store = PatientStore(self.store, patience_of(live.record))
         performance = Performance(self._engine, store, plan, live.checkpoint, live.news, plan_ms, started)
-        await self._lifecycle.end(live, await performance.perform(slot))
+        ended = await performance.perform(slot)
+        if resumed:  # another process began it, and its time counts
+            live.execution.execution_time_ms = max(live.execution.execution_time_ms, since_acceptance(live.execution))
+        await self._lifecycle.end(live, ended)
 
     async def _claim(self, record: ExecutionRecord) -> HeldRecord | None:
         """Writes the record; None when the id is taken. It counts as accepted from now."""
@@ -333,7 +341,7 @@ class Executions:
         if record.kind in (ExecutionRecord.ASYNCHRONOUS, ExecutionRecord.BATCH):
             self._begin(held)
             return 1
-        if _deadline_passed(record):
+        if deadline_passed(record):
             live = self._enlist(held)
             await self._lifecycle.close(
                 live, Unavailable("the orchestrator ended before the execution did", reason="INTERRUPTED")
@@ -344,6 +352,15 @@ class Executions:
     def _at_work_on(self, key: Key) -> bool:
         """Or not to be taken up any more."""
         return self._stopping or key in self._live or key in self._claiming
+
+    async def _called_off(self, key: Key) -> None:
+        """Ends an execution that runs here, if its record says that another process was asked to."""
+        live = self._live.get(key)
+        if live is None or live.cancel_message is not None:
+            return
+        record = (await self._records.hold(*key)).record
+        if record.cancel_requested and not has_ended(record.execution):
+            live.cancel(record.cancel_message)
 
     async def _cancel(self, live: Live, message: str) -> Execution:
         if live.stored:
@@ -359,6 +376,7 @@ class Executions:
             raise _has_ended()
         held.record.cancel_requested, held.record.cancel_message = True, message
         await self._records.replace(held, held.record)
+        await self._records.mark_cancelled(held.record.execution)
         return held.record.execution
 
     async def _same(self, record: ExecutionRecord) -> Execution:
@@ -368,27 +386,6 @@ class Executions:
         refuse_another(held.record, record)
         live = self.live(execution.namespace, execution.execution_id)
         return live.standing() if live is not None else held.record.execution
-
-
-def _refuse_cancelled(live: Live) -> None:
-    """Raises Cancelled when its end was asked for before it began."""
-    if live.record.cancel_requested:
-        raise Cancelled(live.record.cancel_message or "cancelled on request")
-    if live.cancel_message is not None:
-        raise Cancelled(live.cancel_message)
-
-
-def _deadline_passed(record: ExecutionRecord) -> bool:
-    """Whether nobody can be at work any more on an execution whose caller waited."""
-    timeout = record.request.pipeline.timeout.ToTimedelta() or SYNCHRONOUS.timeout
-    return record.execution.create_time.ToDatetime(tzinfo=UTC) + timeout + _DEADLINE_MARGIN < now()
-
-
-def _check(request: RecordedRequest, requested: Requested) -> None:
-    parse_user_key(request.input_path)
-    if request.output_path:
-        metadata_key(parse_user_key(request.output_path))
-    chosen_format(requested)
 
 
 def _went_away() -> Cancelled:

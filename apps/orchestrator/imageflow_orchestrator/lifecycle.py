@@ -12,7 +12,7 @@ from imageflow_common.logs import EventLog
 from .engine import log_finished
 from .live import Live
 from .news import COMPLETION_EVENTS, News
-from .records import Records, now
+from .records import Records, now, since_acceptance
 from .unbroken import unbroken
 
 log = EventLog(__name__)
@@ -74,6 +74,7 @@ class Lifecycle:
         ended = Execution(status=Execution.CANCELLED if isinstance(error, Cancelled) else Execution.FAILED)
         ended.error.code, ended.error.reason, ended.error.message = error.code, error.reason, error.message
         ended.end_time.FromDatetime(now())
+        execution.execution_time_ms = max(execution.execution_time_ms, since_acceptance(execution))
         try:
             await self.end(live, ended)
         except ImageFlowError as exc:

@@ -8,6 +8,7 @@ from typing import Any
 
 from imageflow.v1.execution_pb2 import Execution
 from imageflow.v1.record_pb2 import ExecutionRecord
+from imageflow_common.errors import Cancelled
 
 from .checkpoint import Checkpoint
 from .news import News
@@ -56,6 +57,13 @@ class Live:
             copy.ClearField("error")
             copy.ClearField("end_time")
         return copy
+
+    def refuse_cancelled(self) -> None:
+        """Raises Cancelled when its end was asked for before it began."""
+        if self.record.cancel_requested:
+            raise Cancelled(self.record.cancel_message or "cancelled on request")
+        if self.cancel_message is not None:
+            raise Cancelled(self.cancel_message)
 
     def cancel(self, message: str) -> None:
         """Ends it as CANCELLED: what runs is stopped, what waits for its turn waits no longer."""

@@ -6,7 +6,7 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from google.protobuf.json_format import MessageToDict, ParseDict, ParseError
 
@@ -31,6 +31,7 @@ UNKNOWN_VERSION = "UNKNOWN_RECORD_VERSION"
 """The reason of DataLoss for a record that a later version wrote: nothing is wrong with it."""
 _JSON = "application/json"
 _EMPTY = "application/octet-stream"
+_CANCEL = b"cancel"
 _ENDED = {Execution.COMPLETED, Execution.FAILED, Execution.CANCELLED}
 
 
@@ -40,6 +41,14 @@ class HeldRecord:
 
     record: ExecutionRecord
     generation: str
+
+
+@dataclass(frozen=True, slots=True)
+class Marker:
+    """Says of an execution that it is not done with; `cancelled`, that somebody asked for its end."""
+
+    entry: IndexedExecution
+    cancelled: bool
 
 
 class Records:
@@ -78,6 +87,11 @@ class Records:
         """Nothing is left to do for an execution: its marker goes."""
         await self._store.delete(self._marker(execution))
 
+    async def mark_cancelled(self, execution: Execution) -> None:
+        """Has its marker say that its end is asked for, so that whoever runs it sees that without reading its record.
+        The marker of one that has ended meanwhile is removed by whoever looks at what is pending."""
+        await self._store.put(self._marker(execution), _CANCEL, media_type=_EMPTY)
+
     async def is_pending(self, execution: Execution) -> bool:
         """Whether its marker is there."""
         try:
@@ -109,14 +123,14 @@ class Records:
         )
         return [item async for item in self._read(namespace, [entry.key for entry in page.items])], page.next_page_token
 
-    async def pending(self) -> AsyncIterator[IndexedExecution]:
-        """Every execution that is not done with, oldest first."""
+    async def pending(self) -> AsyncIterator[Marker]:
+        """The marker of every execution that is not done with, oldest first."""
         token: str | None = None
         while True:
             page = await self._store.list(PENDING_PREFIX, page_size=MAX_PAGE_SIZE, page_token=token)
             for item in page.items:
                 with suppress(InvalidKey):  # somebody else's
-                    yield parse_pending_key(item.key)
+                    yield Marker(parse_pending_key(item.key), cancelled=item.size_bytes > 0)
             if (token := page.next_page_token) is None:
                 return
 
@@ -166,6 +180,11 @@ def marks(entry: IndexedExecution, execution: Execution) -> bool:
     return pending_key(entry.namespace, entry.created, entry.execution_id) == pending_key(
         execution.namespace, _created(execution), execution.execution_id
     )
+
+
+def since_acceptance(execution: Execution) -> float:
+    """Milliseconds, by the clock on the wall: whatever processes had it in hand. None if that was set back."""
+    return max(0.0, (now() - _created(execution)) / timedelta(milliseconds=1))
 
 
 def _entry_of(execution: Execution) -> ObjectKey:

@@ -231,8 +231,9 @@ async def site(
     retention: timedelta = timedelta(hours=1),
     queue_size: int = 256,
     script: Mapping[str, Sequence[Any]] | None = None,
+    holds_queue: bool = True,
 ) -> AsyncIterator[Site]:
-    """Over `directory`; holds the queue."""
+    """Over `directory`."""
     told = told if told is not None else []
     shared = directory / "shared"
     shared.mkdir(parents=True, exist_ok=True)
@@ -265,7 +266,8 @@ async def site(
             max_pending=max_pending,
             retention=retention,
         )
-        executions.hold_queue()
+        if holds_queue:
+            executions.hold_queue()
         watcher, reruns = Watcher(executions, events), Reruns(planner, store, records)
         yield Site(
             at,

@@ -349,7 +349,7 @@ async def test_whatever_write_fails_the_execution_ends_once_and_nothing_is_left_
             done = await on.record()
 
             passes = isinstance(error, Unavailable)
-            assert done.status == Execution.COMPLETED or not passes and done.status == Execution.FAILED, number
+            assert done.status == Execution.COMPLETED or (not passes and done.status == Execution.FAILED), number
             distinct = {(event.number, event.body) for event in on.told if event.topic == "pipeline-completions"}
             assert len(distinct) == 1, number
             assert on.completions()[0]["status"] == Execution.State.Name(done.status).lower()
@@ -558,7 +558,7 @@ async def test_one_that_somebody_waited_for_when_the_process_ended_is_closed_aft
     async with site(tmp_path) as second:
         await second.executions.recover()
         assert (await second.record()).status == Execution.PENDING
-        monkeypatch.setattr(module, "_deadline_passed", lambda _record: True)
+        monkeypatch.setattr(module, "deadline_passed", lambda _record: True)
         await second.executions.recover()
 
         done = await second.record()
