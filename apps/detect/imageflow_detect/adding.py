@@ -13,9 +13,10 @@ from typing import Final
 from pydantic import ValidationError
 
 from imageflow_common.errors import AlreadyExists, InvalidArgument, Violation
-from imageflow_detect.backend import OnnxSession, TensorInfo, check_tensors, shown
-from imageflow_detect.manifest import NAME_PATTERN, InputSpec, Manifest, ModelInvalid, OutputSpec, Size
+from imageflow_detect.backend import OnnxSession, check_model
+from imageflow_detect.manifest import NAME_PATTERN, InputSpec, Manifest, ModelInvalid, Size, YoloOutput
 from imageflow_detect.models import MANIFEST_FILE, MODEL_FILE, Model, ModelRepository
+from imageflow_detect.tensors import TensorInfo, shown
 
 ACCEPTED: Final = (
     "accepted is a YOLOv8 or YOLO11 detection export: one float32 input [N, 3, height, width], one float32 "
@@ -52,7 +53,7 @@ def add_model(
         )
     session = _opened(onnx_file)
     manifest = _manifest(session, name=name, labels=labels, licence=licence, source=source)
-    check_tensors(session, manifest)
+    check_model(session, manifest)
     if repository.versions(name):
         _check_same(manifest, repository.resolve(name).manifest)
     _publish(repository.directory, onnx_file, manifest, version, _config(session, manifest))
@@ -88,7 +89,7 @@ def _manifest(session: OnnxSession, *, name: str, labels: Sequence[str], licence
             name=name,
             labels=tuple(labels),
             input=InputSpec(name=image.name, size=Size(width=width, height=height)),
-            output=OutputSpec(name=answer.name),
+            output=YoloOutput(name=answer.name),
             licence=licence,
             source=source,
         )
@@ -207,7 +208,7 @@ def _config(session: OnnxSession, manifest: Manifest) -> str:
             'platform: "onnxruntime_onnx"',
             f"max_batch_size: {_TRITON_MAX_BATCH if batches else 0}",
             f'input [ {{ name: "{manifest.input.name}" data_type: TYPE_FP32 dims: {image} }} ]',
-            f'output [ {{ name: "{manifest.output.name}" data_type: TYPE_FP32 dims: {answer} }} ]',
+            f'output [ {{ name: "{session.outputs[0].name}" data_type: TYPE_FP32 dims: {answer} }} ]',
             *(["dynamic_batching { }"] if batches else []),
             "",
         ]

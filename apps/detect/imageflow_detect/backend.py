@@ -6,19 +6,17 @@ from __future__ import annotations
 import os
 import threading
 from collections import OrderedDict
+from collections.abc import Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from imageflow_common.errors import ImageFlowError
 from imageflow_detect.manifest import Manifest, ModelInvalid
 from imageflow_detect.models import Model
-
-Array = npt.NDArray[np.float32]
+from imageflow_detect.tensors import Array, Tensor, TensorInfo, check_answer, check_tensors
 
 MAX_SESSIONS: Final = 8
 
@@ -33,8 +31,9 @@ class Backend(Protocol):
     def prepare(self, model: Model) -> None:
         """Loads the model if it is not, so that `infer` only infers. Raises ModelInvalid."""
 
-    def infer(self, model: Model, tensor: Array) -> Array:
-        """The model's output for one image: float32 `[1, 3, height, width]` in, `[1, …]` out.
+    def infer(self, model: Model, tensor: Tensor) -> tuple[Array, ...]:
+        """What the model answers to one image, `[1, 3, height, width]` of the manifest's type: its outputs, float32,
+        in the order of `model.manifest.output_names`.
 
         Raises ModelInvalid when the model cannot be loaded or is not what its manifest says, ImageFlowError
         when it fails on this tensor.
@@ -42,16 +41,6 @@ class Backend(Protocol):
 
     def close(self) -> None:
         """Lets go of what it holds; inference that runs is finished first. Calling it again does nothing."""
-
-
-@dataclass(frozen=True, slots=True)
-class TensorInfo:
-    """A model's input or output: its name, its element type as ONNX names it (`tensor(float)`), its shape,
-    where a size that is not fixed is None."""
-
-    name: str
-    type: str
-    shape: tuple[int | None, ...]
 
 
 class OnnxSession:
@@ -79,14 +68,12 @@ class OnnxSession:
         self.inputs = tuple(_info(each) for each in self._session.get_inputs())
         self.outputs = tuple(_info(each) for each in self._session.get_outputs())
 
-    def run(self, tensor: Array, *, input_name: str, output_name: str) -> Array:
-        """One output for one input. Raises ImageFlowError when ONNX Runtime fails."""
+    def run(self, tensor: Tensor, *, input_name: str, output_names: Sequence[str]) -> tuple[Array, ...]:
+        """The outputs for one input. Raises ImageFlowError when ONNX Runtime fails."""
         try:
-            (output,) = self._session.run([output_name], {input_name: tensor})
+            return tuple(self._session.run(list(output_names), {input_name: tensor}))
         except Exception as exc:  # onnxruntime's errors have no common base
             raise ImageFlowError("the model failed on this image", reason="INFERENCE_FAILED") from exc
-        array: Array = output
-        return array
 
 
 def _quiet_onnxruntime() -> Any:
@@ -117,10 +104,10 @@ class OnnxBackend:
         """See Backend."""
         self._session(model)
 
-    def infer(self, model: Model, tensor: Array) -> Array:
+    def infer(self, model: Model, tensor: Tensor) -> tuple[Array, ...]:
         """See Backend."""
-        session = self._session(model)
-        return session.run(tensor, input_name=model.manifest.input.name, output_name=model.manifest.output.name)
+        session, manifest = self._session(model), model.manifest
+        return session.run(tensor, input_name=manifest.input.name, output_names=manifest.output_names)
 
     def loaded(self) -> tuple[tuple[str, int], ...]:
         """The (model, version) pairs held or being opened, the longest unused first."""
@@ -159,46 +146,22 @@ class OnnxBackend:
             self._sessions.popitem(last=False)
 
 
-def check_tensors(session: OnnxSession, manifest: Manifest) -> None:
-    """Raises ModelInvalid when the model's input or output are not named, typed and shaped as the manifest
-    says, or when it does not run on a blank image."""
-    _check_tensor("input", session.inputs, manifest.input.name, manifest.input_shape)
-    _check_tensor("output", session.outputs, manifest.output.name, (1, 4 + len(manifest.labels), None))
-    blank = np.zeros(manifest.input_shape, np.float32)
+def check_model(session: OnnxSession, manifest: Manifest) -> None:
+    """Raises ModelInvalid when the model's tensors are not what the manifest says, or when it does not run on a blank
+    image."""
+    check_tensors(session.inputs, session.outputs, manifest)
+    blank = np.zeros(manifest.input_shape, manifest.input.type)
     try:
-        output = session.run(blank, input_name=manifest.input.name, output_name=manifest.output.name)
+        answer = session.run(blank, input_name=manifest.input.name, output_names=manifest.output_names)
     except ImageFlowError as exc:
         raise ModelInvalid(f"model '{manifest.name}' does not run on a blank image") from exc
-    rows = 4 + len(manifest.labels)
-    if output.ndim != 3 or output.shape[:2] != (1, rows):
-        raise ModelInvalid(f"model '{manifest.name}' answers shape {list(output.shape)}, not [1, {rows}, anchors]")
+    check_answer(answer, manifest)
 
 
 def _warm_session(model: Model) -> OnnxSession:
     session = OnnxSession(model.file)
-    check_tensors(session, model.manifest)
+    check_model(session, model.manifest)
     return session
-
-
-def _check_tensor(role: str, found: tuple[TensorInfo, ...], name: str, shape: tuple[int | None, ...]) -> None:
-    info = next((each for each in found if each.name == name), None)
-    if info is None:
-        there = ", ".join(each.name for each in found)
-        raise ModelInvalid(f"the model has no {role} '{name}'; it has: {there}")
-    if info.type != "tensor(float)":
-        raise ModelInvalid(f"the model's {role} '{name}' is {info.type}; only tensor(float), float32, is accepted")
-    if not _fits(info.shape, shape):
-        raise ModelInvalid(f"the model's {role} '{name}' is {shown(info.shape)}; the manifest means {shown(shape)}")
-
-
-def _fits(found: tuple[int | None, ...], wanted: tuple[int | None, ...]) -> bool:
-    sizes = zip(found, wanted, strict=False)
-    return len(found) == len(wanted) and all(None in (one, other) or one == other for one, other in sizes)
-
-
-def shown(shape: tuple[int | None, ...]) -> str:
-    """A shape for a message, `?` where a size is not fixed."""
-    return "[" + ", ".join("?" if size is None else str(size) for size in shape) + "]"
 
 
 def _info(argument: Any) -> TensorInfo:

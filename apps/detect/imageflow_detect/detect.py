@@ -76,7 +76,7 @@ class Detector:
         self._backend.prepare(model)
         boxed = letterbox(pixels, model.manifest)
         start = time.perf_counter()
-        output = self._backend.infer(model, boxed.tensor)
+        (output,) = self._backend.infer(model, boxed.tensor)
         inference_ms = (time.perf_counter() - start) * 1e3
         boxes = decode(
             output,

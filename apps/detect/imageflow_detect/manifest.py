@@ -6,27 +6,30 @@
     labels: [coin]
     input:
       name: images
+      type: float32                   or uint8, for a network that normalises for itself
       size: {width: 320, height: 320}
       layout: nchw
+      fit: letterbox                  or stretch, which does not keep the aspect ratio
       colour_order: rgb
       normalisation: {scale: 1/255, mean: [0, 0, 0], std: [1, 1, 1]}
       letterbox_colour: [114, 114, 114]
-    output: {name: output0, layout: yolo_v8}
+    output: {layout: yolo_v8, name: output0}
     licence: Apache-2.0
     source: where the model came from
 
 A network sees `(value * scale - mean) / std` per channel, in `colour_order`, where value is 0…255. Everything
-but name, labels, size, licence and source has the default shown here.
+but name, labels, size, licence and source has the default shown here. What a network answers, `output`, is one of
+the layouts of YoloOutput and SsdOutput.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from fractions import Fraction
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self, TypeVar
 
 import yaml
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from imageflow_common.errors import FailedPrecondition, Violation
 
@@ -34,6 +37,9 @@ NAME_PATTERN: Final = r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}"
 MAX_SIDE: Final = 8192
 MAX_LABELS: Final = 100_000
 MAX_MANIFEST_BYTES: Final = 8 << 20
+
+
+Numbers = TypeVar("Numbers", bound=tuple[float, ...])
 
 
 class ModelInvalid(FailedPrecondition):
@@ -59,10 +65,10 @@ def _distinct(labels: tuple[str, ...]) -> tuple[str, ...]:
     return labels
 
 
-def _positive(std: tuple[float, float, float]) -> tuple[float, float, float]:
-    if min(std) <= 0:
+def _positive(values: Numbers) -> Numbers:
+    if min(values) <= 0:
         raise ValueError("every value must be greater than 0")
-    return std
+    return values
 
 
 Number = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
@@ -93,23 +99,71 @@ class Normalisation(_Part):
 
 
 class InputSpec(_Part):
-    """The input tensor, float32 `[N, 3, height, width]`, and how a picture becomes one. `letterbox_colour` is
-    what surrounds the picture: red, green, blue, 0…255."""
+    """The input tensor, `[N, 3, height, width]`, and how a picture becomes one. `letterbox_colour` is what
+    surrounds the picture, and what shows through it: red, green, blue, 0…255."""
 
     name: Text = "images"
+    type: Literal["float32", "uint8"] = "float32"
     size: Size
     layout: Literal["nchw"] = "nchw"
+    fit: Literal["letterbox", "stretch"] = "letterbox"
     colour_order: Literal["rgb", "bgr"] = "rgb"
     normalisation: Normalisation = Normalisation()
     letterbox_colour: tuple[Level, Level, Level] = (114, 114, 114)
 
+    @model_validator(mode="after")
+    def _bytes_are_as_they_are(self) -> Self:
+        if self.type == "uint8" and self.normalisation != Normalisation():
+            raise ValueError("uint8 goes in as it is: leave out normalisation")
+        return self
 
-class OutputSpec(_Part):
-    """The output tensor. `yolo_v8`: float32 `[N, 4 + classes, anchors]`: centre x, centre y, width and height
-    in network pixels, then a score 0…1 per class."""
 
+class YoloOutput(_Part):
+    """One float32 output.
+
+    `yolo_v8` `[N, 4 + classes, anchors]`, what YOLOv8 and YOLO11 answer: centre x, centre y, width, height in
+    network pixels, then a score 0…1 per class.
+    `yolo_v5` `[N, anchors, 5 + classes]`, what YOLOv5 and YOLOv7 answer: the same four, then how sure it is that there
+    is an object, then that of each class given there is one; the score of a class is the product.
+    `end_to_end` `[N, rows, 6]`, what YOLOv10, YOLO26 and other exports with suppression inside answer: left, top,
+    right, bottom in network pixels, score, class.
+    """
+
+    layout: Literal["yolo_v8", "yolo_v5", "end_to_end"] = "yolo_v8"
     name: Text = "output0"
-    layout: Literal["yolo_v8"] = "yolo_v8"
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return (self.name,)
+
+
+class SsdOutput(_Part):
+    """Three float32 outputs, all named: `anchors` `[anchors, 4]` or `[N, anchors, 4]`, the centre, height and width of
+    each as parts 0…1 of the network's input; `boxes` `[N, anchors, 4]`, what to change in them; `scores`
+    `[N, anchors, classes]`, before `activation`.
+
+    With `order` yxhw and scales s: y = b₀/s₀·h + y, x = b₁/s₁·w + x, height = exp(b₂/s₂)·h, width = exp(b₃/s₃)·w, as in
+    SSD (Liu et al., "SSD: Single Shot MultiBox Detector", 2016, equation 2). `background`: class 0 is none of the
+    labels. `order` is that of anchors too.
+    """
+
+    layout: Literal["ssd"]
+    boxes: Text = "boxes"
+    scores: Text = "scores"
+    anchors: Text = "anchors"
+    order: Literal["yxhw", "xywh"] = "yxhw"
+    scales: Annotated[tuple[Number, Number, Number, Number], AfterValidator(_positive)] = (10.0, 10.0, 5.0, 5.0)
+    activation: Literal["sigmoid", "softmax", "none"] = "sigmoid"
+    background: bool = True
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return self.boxes, self.scores, self.anchors
+
+
+OutputSpec = Annotated[YoloOutput | SsdOutput, Field(discriminator="layout")]
+YOLO_LAYOUTS: Final = ("yolo_v8", "yolo_v5", "end_to_end")
+LAYOUTS: Final = (*YOLO_LAYOUTS, "ssd")
 
 
 class Manifest(_Part):
@@ -120,7 +174,7 @@ class Manifest(_Part):
     task: Literal["detection"] = "detection"
     labels: Annotated[tuple[Label, ...], Field(min_length=1, max_length=MAX_LABELS), AfterValidator(_distinct)]
     input: InputSpec
-    output: OutputSpec = OutputSpec()
+    output: OutputSpec = YoloOutput()
     licence: Text
     source: Text
     trained_by: Text | None = None
@@ -150,6 +204,11 @@ class Manifest(_Part):
     def input_shape(self) -> tuple[int, int, int, int]:
         """One image: 1, 3, height, width."""
         return 1, 3, self.input.size.height, self.input.size.width
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """What a backend is to answer, in the order in which the layout is read."""
+        return self.output.names
 
 
 def _invalid(name: str, violations: Sequence[Violation]) -> ModelInvalid:

@@ -26,7 +26,8 @@ def test_inference_answers_what_the_model_answers(tmp_path: Path) -> None:
     output = columns((10, 10, 8, 8, 0, 0.9))
     place(tmp_path, "toy", output)
     backend = OnnxBackend()
-    np.testing.assert_array_equal(backend.infer(ModelRepository(tmp_path).resolve("toy"), BLANK), output)
+    (answered,) = backend.infer(ModelRepository(tmp_path).resolve("toy"), BLANK)
+    np.testing.assert_array_equal(answered, output)
     backend.close()
     assert backend.loaded() == ()
 
@@ -59,7 +60,7 @@ def test_sixteen_first_calls_open_one_session(tmp_path: Path, monkeypatch: pytes
 
     def call(_: int) -> tuple[int, ...]:
         together.wait()
-        return backend.infer(model, BLANK).shape
+        return backend.infer(model, BLANK)[0].shape
 
     with ThreadPoolExecutor(16) as pool:
         assert set(pool.map(call, range(16))) == {(1, 6, 100)}
@@ -84,7 +85,7 @@ def test_versions_have_sessions_of_their_own(tmp_path: Path) -> None:
     place(tmp_path, "toy", columns((10, 10, 8, 8, 0, 0.9)), version=1)
     place(tmp_path, "toy", columns((10, 10, 8, 8, 1, 0.9)), version=2)
     repository, backend = ModelRepository(tmp_path), OnnxBackend()
-    old, new = (backend.infer(repository.resolve("toy", version), BLANK) for version in ("1", "2"))
+    old, new = (backend.infer(repository.resolve("toy", version), BLANK)[0] for version in ("1", "2"))
     assert old[0, 4, 0] == new[0, 5, 0] == np.float32(0.9)
 
 
@@ -100,7 +101,7 @@ def test_a_file_that_is_no_model_is_a_failed_precondition_and_is_tried_again(tmp
     assert str(tmp_path) not in caught.value.message
     assert backend.loaded() == ()
     file.write_bytes(good)
-    assert backend.infer(model, BLANK).shape == (1, 6, 100)
+    assert backend.infer(model, BLANK)[0].shape == (1, 6, 100)
 
 
 @pytest.mark.parametrize(
@@ -109,7 +110,7 @@ def test_a_file_that_is_no_model_is_a_failed_precondition_and_is_tried_again(tmp
         (manifest_of(labels=["cat"]), r"output 'output0' is \[1, 6, 100\]; the manifest means \[1, 5, \?\]"),
         (manifest_of(input={"size": {"width": 32, "height": SIDE}}), "input 'images' is"),
         (manifest_of(input={"name": "x"}), "no input 'x'; it has: images"),
-        (manifest_of(output={"name": "y"}), "no output 'y'; it has: output0"),
+        (manifest_of(output={"layout": "yolo_v8", "name": "y"}), "no output 'y'; it has: output0"),
     ],
 )
 def test_a_model_unlike_its_manifest_is_refused(tmp_path: Path, manifest: Manifest, says: str) -> None:
@@ -121,6 +122,6 @@ def test_a_model_unlike_its_manifest_is_refused(tmp_path: Path, manifest: Manife
 def test_a_session_that_fails_is_an_internal_error(tmp_path: Path) -> None:
     file = fixed_output_model(columns(), tmp_path / "toy.onnx")
     with pytest.raises(ImageFlowError) as caught:
-        OnnxSession(file).run(np.zeros((1, 3, 5, 5), np.float32), input_name="images", output_name="output0")
+        OnnxSession(file).run(np.zeros((1, 3, 5, 5), np.float32), input_name="images", output_names=["output0"])
     assert caught.value.code == "INTERNAL"
     assert caught.value.reason == "INFERENCE_FAILED"

@@ -30,7 +30,7 @@ def test_a_manifest_shows_all_its_faults_at_once() -> None:
             "name: toy",
             "labels: []",
             "input: {size: {width: 0, height: 64}, layout: nhwc}",
-            "output: {layout: yolo_v5}",
+            "output: {layout: yolo_v3}",
             "surprise: 1",
         ]
     )
@@ -41,7 +41,7 @@ def test_a_manifest_shows_all_its_faults_at_once() -> None:
         "labels",
         "input.size.width",
         "input.layout",
-        "output.layout",
+        "output",
         "surprise",
         "licence",
         "source",
