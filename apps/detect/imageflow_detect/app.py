@@ -14,7 +14,7 @@ from imageflow_common.settings import ComponentSettings, PositiveInt, load_setti
 from . import detect as detection
 from .annotate import annotate
 from .backend import OnnxBackend
-from .detect import Detector, Found
+from .detect import Detector, Found, Question, Tiling
 from .models import ModelRepository
 
 
@@ -38,15 +38,7 @@ def build(detector: Detector) -> Component:
     )
     def detect(image: Pixels, parameters: DetectParameters) -> Result:
         """Finds objects in an image."""
-        done = detector.detect(
-            image,
-            model_name=parameters.model_name,
-            model_version=parameters.model_version,
-            confidence_threshold=parameters.confidence_threshold,
-            nms_threshold=parameters.nms_threshold,
-            max_detections=parameters.max_detections,
-            classes=parameters.classes,
-        )
+        done = detector.detect(image, _question(parameters))
         metadata = DetectMetadata(
             detections=[_message(found) for found in done.found],
             model_name=done.model.name,
@@ -58,6 +50,21 @@ def build(detector: Detector) -> Component:
         return Result(drawn, metadata, f"{len(done.found)} detections")
 
     return detect
+
+
+def _question(parameters: DetectParameters) -> Question:
+    tiling = Tiling(parameters.tile_size, parameters.tile_overlap) if parameters.tile_size else None
+    return Question(
+        model_name=parameters.model_name,
+        model_version=parameters.model_version,
+        confidence_threshold=parameters.confidence_threshold,
+        nms_threshold=parameters.nms_threshold,
+        max_detections=parameters.max_detections,
+        classes=tuple(parameters.classes),
+        class_agnostic=parameters.class_agnostic,
+        min_box_size=parameters.min_box_size,
+        tiling=tiling,
+    )
 
 
 def _message(found: Found) -> Detection:

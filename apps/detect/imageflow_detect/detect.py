@@ -1,4 +1,4 @@
-"""Detection from pixels to findings: letterbox, infer, decode."""
+"""Detection from pixels to findings: letterbox, infer, decode; tile by tile where that is asked."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from typing import NamedTuple
 
 from imageflow_common.pixels import Affine, Pixels
 from imageflow_detect.backend import Backend
-from imageflow_detect.decode import Boxes, Floats, class_ids_of, decode, map_corners
+from imageflow_detect.boxes import Boxes, Floats, map_corners
+from imageflow_detect.decode import Wanted, class_ids_of, decode
 from imageflow_detect.letterbox import letterbox
 from imageflow_detect.models import Model, ModelRepository
+from imageflow_detect.tiles import Tile, merge, tiles_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +38,52 @@ class Found:
     input_box: Box
 
 
+@dataclass(frozen=True, slots=True)
+class Tiling:
+    """Tiles of size×size pixels, each sharing at least `overlap`, 0…1 of its side, with the next."""
+
+    size: int
+    overlap: float = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What to look for. `classes` are labels or ids (empty: all); `tiling` None: the picture as a whole. The rest is as
+    in `decode.Wanted`."""
+
+    model_name: str
+    model_version: str = ""
+    confidence_threshold: float = 0.5
+    nms_threshold: float = 0.4
+    max_detections: int = 300
+    classes: Sequence[str] = ()
+    class_agnostic: bool = False
+    min_box_size: float = 0.0
+    tiling: Tiling | None = None
+
+    def wanted(self, model: Model) -> Wanted:
+        """Raises InvalidParameters for a class that the model does not know."""
+        return Wanted(
+            confidence_threshold=self.confidence_threshold,
+            nms_threshold=self.nms_threshold,
+            max_detections=self.max_detections,
+            class_ids=class_ids_of(self.classes, model.labels),
+            class_agnostic=self.class_agnostic,
+            min_box_size=self.min_box_size,
+        )
+
+
 class Detections(NamedTuple):
     """What was found, strongest first, how long inference alone took, and the model that ran."""
 
     found: tuple[Found, ...]
     inference_ms: float
     model: Model
+
+
+class _Seen(NamedTuple):
+    boxes: Boxes
+    inference_ms: float
 
 
 class Detector:
@@ -55,41 +97,58 @@ class Detector:
     def backend_name(self) -> str:
         return self._backend.name
 
-    def detect(
-        self,
-        pixels: Pixels,
-        *,
-        model_name: str,
-        model_version: str = "",
-        confidence_threshold: float = 0.5,
-        nms_threshold: float = 0.4,
-        max_detections: int = 300,
-        classes: Sequence[str] = (),
-    ) -> Detections:
+    def detect(self, pixels: Pixels, question: Question) -> Detections:
         """What the model sees in the picture. The pixels are not changed.
 
         Raises ModelNotFound or ModelInvalid (both FailedPrecondition), InvalidParameters for a class that the
-        model does not know, ImageFlowError when inference fails.
+        model does not know or for too many tiles, ImageFlowError when inference fails.
         """
-        model = self._repository.resolve(model_name, model_version)
-        class_ids = class_ids_of(classes, model.labels)
+        model = self._repository.resolve(question.model_name, question.model_version)
+        wanted = question.wanted(model)
         self._backend.prepare(model)
+        seen = self._look(pixels, model, wanted, question.tiling)
+        found = as_found(seen.boxes, labels=model.labels, to_input=pixels.to_input)
+        return Detections(found, seen.inference_ms, model)
+
+    def _look(self, pixels: Pixels, model: Model, wanted: Wanted, tiling: Tiling | None) -> _Seen:
+        """The boxes in the picture's pixels."""
+        if tiling is None:
+            return self._look_at(pixels, model, wanted)
+        width, height = pixels.width, pixels.height
+        tiles = tiles_of(width, height, size=tiling.size, overlap=tiling.overlap)
+        seen = [self._look_at(_part(pixels, tile), model, wanted) for tile in tiles]
+        boxes = merge(
+            [
+                (tile, each.boxes.mapped(Affine.translation(tile.x, tile.y)))
+                for tile, each in zip(tiles, seen, strict=True)
+            ],
+            width=width,
+            height=height,
+            threshold=wanted.nms_threshold,
+            at_most=wanted.max_detections,
+            class_agnostic=wanted.class_agnostic,
+        )
+        return _Seen(boxes, sum(each.inference_ms for each in seen))
+
+    def _look_at(self, pixels: Pixels, model: Model, wanted: Wanted) -> _Seen:
         boxed = letterbox(pixels, model.manifest)
         start = time.perf_counter()
-        (output,) = self._backend.infer(model, boxed.tensor)
+        answer = self._backend.infer(model, boxed.tensor)
         inference_ms = (time.perf_counter() - start) * 1e3
         boxes = decode(
-            output,
-            labels=model.labels,
+            answer,
+            manifest=model.manifest,
             to_pixels=boxed.to_pixels,
             width=pixels.width,
             height=pixels.height,
-            confidence_threshold=confidence_threshold,
-            nms_threshold=nms_threshold,
-            max_detections=max_detections,
-            class_ids=class_ids,
+            wanted=wanted,
         )
-        return Detections(as_found(boxes, labels=model.labels, to_input=pixels.to_input), inference_ms, model)
+        return _Seen(boxes, inference_ms)
+
+
+def _part(pixels: Pixels, tile: Tile) -> Pixels:
+    left, top, right, bottom = tile.corners
+    return Pixels(pixels.array[top:bottom, left:right])
 
 
 def as_found(boxes: Boxes, *, labels: Sequence[str], to_input: Affine) -> tuple[Found, ...]:

@@ -67,7 +67,10 @@ def save_model(
     file: Path,
     image: tuple[str, int, Shape],
     outputs: Sequence[tuple[str, Shape]],
+    *,
+    opset: int = 17,
 ) -> Path:
+    """Writes a graph from one image to these float32 outputs."""
     graph = helper.make_graph(
         nodes,
         "toy",
@@ -75,7 +78,7 @@ def save_model(
         [helper.make_tensor_value_info(name, TensorProto.FLOAT, list(shape)) for name, shape in outputs],
         constants,
     )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)])
     model.ir_version = 9
     onnx.save(model, str(file))
     return file

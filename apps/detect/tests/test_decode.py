@@ -1,55 +1,24 @@
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from imageflow_common.errors import ImageFlowError, InvalidParameters
 from imageflow_common.pixels import IDENTITY, Affine
-from imageflow_detect.decode import MAX_CANDIDATES, Boxes, class_ids_of, decode, map_corners, suppress
-from imageflow_detect.toy_models import columns
+from imageflow_detect.boxes import Boxes, map_corners
+from imageflow_detect.decode import Wanted, class_ids_of, decode
+from imageflow_detect.layouts import MAX_CANDIDATES, candidates
+from imageflow_detect.manifest import ModelInvalid
+from imageflow_detect.toy_models import columns, manifest_of
 
 
-def read(output: np.ndarray, **changes: object) -> Boxes:
-    options: dict[str, object] = {
-        "labels": ("cat", "dog"),
-        "to_pixels": IDENTITY,
-        "width": 64,
-        "height": 64,
-        "confidence_threshold": 0.5,
-        "nms_threshold": 0.4,
-        "max_detections": 300,
-    }
-    return decode(output, **(options | changes))  # type: ignore[arg-type]  # a table of options
-
-
-def naive_nms(boxes: Boxes, threshold: float) -> list[int]:
-    def overlap(one: np.ndarray, other: np.ndarray) -> float:
-        width = min(one[2], other[2]) - max(one[0], other[0])
-        height = min(one[3], other[3]) - max(one[1], other[1])
-        shared = max(width, 0.0) * max(height, 0.0)
-        area = (one[2] - one[0]) * (one[3] - one[1]) + (other[2] - other[0]) * (other[3] - other[1])
-        return float(shared / (area - shared))
-
-    kept: list[int] = []
-    for number in range(len(boxes)):
-        rivals = [each for each in kept if boxes.class_ids[each] == boxes.class_ids[number]]
-        if all(overlap(boxes.corners[number], boxes.corners[each]) <= threshold for each in rivals):
-            kept.append(number)
-    return kept
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.integers(0, 2**32 - 1), st.integers(0, 200), st.floats(0.01, 1), st.integers(1, 3), st.integers(1, 250))
-def test_suppression_agrees_with_the_naive_one(
-    seed: int, number: int, threshold: float, classes: int, most: int
-) -> None:
-    random = np.random.default_rng(seed)
-    start = random.uniform(0, 60, (number, 2))
-    corners = np.concatenate([start, start + random.uniform(1, 40, (number, 2))], axis=1)
-    boxes = Boxes(corners, np.sort(random.uniform(0, 1, number))[::-1], random.integers(0, classes, number))
-    assert suppress(boxes, threshold, at_most=most).tolist() == naive_nms(boxes, threshold)[:most]
+def read(output: np.ndarray, **changes: Any) -> Boxes:
+    return decode(
+        [output], manifest=manifest_of(), to_pixels=IDENTITY, width=64, height=64, wanted=replace(Wanted(), **changes)
+    )
 
 
 def test_boxes_come_strongest_first_with_corners_from_centres() -> None:
@@ -66,6 +35,23 @@ def test_equal_scores_keep_the_networks_order() -> None:
 
 def test_the_threshold_itself_counts() -> None:
     assert len(read(columns((10, 10, 4, 4, 0, 0.5), (30, 30, 4, 4, 0, 0.49999)))) == 1
+
+
+def test_a_small_box_is_dropped_and_drops_no_other() -> None:
+    output = columns((30, 30, 8, 20, 0, 0.9), (30, 30, 10, 20, 0, 0.8), (1, 10, 10, 20, 0, 0.7))
+    assert read(output, min_box_size=10).scores.tolist() == pytest.approx([0.8])
+    assert len(read(output, min_box_size=5)) == 2
+
+
+def test_boxes_are_compared_before_they_are_clipped() -> None:
+    """Most of both lies outside, where they differ; inside they are the same."""
+    output = columns((0, 10, 10, 10, 0, 0.9), (-10, 10, 30, 10, 0, 0.8))
+    assert read(output).corners.tolist() == [[0, 5, 5, 15], [0, 5, 5, 15]]
+
+
+def test_boxes_of_two_classes_suppress_each_other_when_asked() -> None:
+    output = columns((10, 10, 8, 8, 0, 0.9), (10, 10, 8, 8, 1, 0.8))
+    assert read(output, class_agnostic=True).class_ids.tolist() == [0]
 
 
 def test_boxes_of_two_classes_do_not_suppress_each_other() -> None:
@@ -92,6 +78,12 @@ def test_a_column_that_is_not_finite_is_dropped_alone(row: int, bad: float) -> N
     assert np.isfinite(read(output).corners).all()
 
 
+def test_an_answer_without_a_number_is_a_failure() -> None:
+    with pytest.raises(ImageFlowError, match="only NaN") as caught:
+        read(np.full((1, 6, 100), np.nan, np.float32))
+    assert caught.value.reason == "INFERENCE_FAILED"
+
+
 @pytest.mark.parametrize(("width", "height"), [(0, 5), (5, 0), (-5, 5), (0, 0)])
 def test_a_degenerate_box_is_dropped(width: float, height: float) -> None:
     assert len(read(columns((10, 10, width, height, 0, 0.9)))) == 0
@@ -108,27 +100,15 @@ def test_only_the_classes_asked_for_are_found() -> None:
 
 def test_a_picture_of_noise_is_bounded() -> None:
     random = np.random.default_rng(0)
-    output = random.uniform(0, 64, (1, 6, 3 * MAX_CANDIDATES)).astype(np.float32)
-    output[0, 2:4] = 0.01
-    assert len(read(output, max_detections=10**6, nms_threshold=1.0)) <= MAX_CANDIDATES
-
-
-@settings(max_examples=30, deadline=None)
-@given(st.integers(0, 2**32 - 1), st.floats(0, 1))
-def test_what_is_found_lies_inside_and_overlaps_no_more_than_allowed(seed: int, threshold: float) -> None:
-    random = np.random.default_rng(seed)
-    output = random.uniform(-10, 80, (1, 6, 120)).astype(np.float32)
-    output[0, 4:] = random.uniform(0, 1, (2, 120))
-    found = read(output, nms_threshold=threshold, width=50, height=40, to_pixels=Affine(0.9, 0, -3, 0, 0.8, 2))
-    assert naive_nms(found, threshold) == list(range(len(found)))
-    assert (found.corners >= 0).all()
-    assert (found.corners <= [50, 40, 50, 40]).all()
-    assert (np.diff(found.scores) <= 0).all()
+    output = random.uniform(0, 64, (1, 6, 2 * MAX_CANDIDATES)).astype(np.float32)
+    found = candidates([output], manifest_of(), threshold=0.0)
+    assert len(found) == MAX_CANDIDATES
+    assert found.scores[-1] >= np.median(output[0, 4:].max(axis=0).clip(max=1.0))
 
 
 @pytest.mark.parametrize("shape", [(1, 7, 10), (2, 6, 10), (6, 10), (1, 6, 10, 1)])
 def test_an_output_of_another_shape_is_our_fault(shape: tuple[int, ...]) -> None:
-    with pytest.raises(ImageFlowError, match=r"not \(1, 6, anchors\)"):
+    with pytest.raises(ModelInvalid, match=r"not \[1, 6, \?\]"):
         read(np.zeros(shape, np.float32))
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from imageflow_common.errors import InvalidParameters
 from imageflow_common.pixels import Affine, Pixels
 from imageflow_detect.backend import OnnxBackend
-from imageflow_detect.detect import Box, Detector
+from imageflow_detect.detect import Box, Detector, Question
 from imageflow_detect.models import ModelNotFound, ModelRepository
 from imageflow_detect.toy_models import columns, place
 
@@ -23,7 +24,7 @@ def detector(tmp_path: Path) -> Detector:
 def test_boxes_are_reported_in_the_image_and_in_the_input(detector: Detector) -> None:
     """A 128×64 picture fills 64×32 of the network, 16 rows down; it was cut out at (10, 20) and halved."""
     pixels = Pixels(np.zeros((64, 128, 3), np.uint8), Affine(2, 0, 10, 0, 2, 20))
-    result = detector.detect(pixels, model_name="toy")
+    result = detector.detect(pixels, Question("toy"))
     dog, cat = result.found
     assert (dog.label, dog.class_id, cat.label, cat.class_id) == ("dog", 1, "cat", 0)
     assert dog.confidence == pytest.approx(0.9)
@@ -38,8 +39,8 @@ def test_boxes_are_reported_in_the_image_and_in_the_input(detector: Detector) ->
 def test_parameters_narrow_what_is_found(detector: Detector) -> None:
     pixels = Pixels(np.zeros((64, 64, 1), np.uint16))
 
-    def labels(**options: object) -> list[str]:
-        return [each.label for each in detector.detect(pixels, model_name="toy", **options).found]  # type: ignore[arg-type]
+    def labels(**options: Any) -> list[str]:
+        return [each.label for each in detector.detect(pixels, Question("toy", **options)).found]
 
     assert labels() == ["dog", "cat"]
     assert labels(confidence_threshold=0.8) == ["dog"]
@@ -52,6 +53,6 @@ def test_parameters_narrow_what_is_found(detector: Detector) -> None:
 def test_faults_of_the_caller_are_told_before_anything_runs(detector: Detector) -> None:
     pixels = Pixels(np.zeros((64, 64, 3), np.uint8))
     with pytest.raises(InvalidParameters, match="cow"):
-        detector.detect(pixels, model_name="toy", classes=["cow"])
+        detector.detect(pixels, Question("toy", classes=["cow"]))
     with pytest.raises(ModelNotFound, match="there are: toy"):
-        detector.detect(pixels, model_name="yolo11")
+        detector.detect(pixels, Question("yolo11"))

@@ -98,4 +98,30 @@ def test_a_bad_float_does_not_spread() -> None:
 @pytest.mark.parametrize(("width", "height"), [(1, 1), (1, 3000), (3000, 1)])
 def test_the_thinnest_picture_has_a_pixel(width: int, height: int) -> None:
     array = np.full((height, width, 3), 255, np.uint8)
-    assert letterbox(Pixels(array), manifest_of()).tensor.max() == pytest.approx(1.0)
+    assert letterbox(Pixels(array), manifest_of()).tensor.max() == pytest.approx(1.0, abs=0.015)
+
+
+def test_a_network_of_bytes_sees_the_picture_as_it_is() -> None:
+    array = np.arange(64 * 64 * 3, dtype=np.uint16).reshape(64, 64, 3) * 5
+    tensor = letterbox(Pixels(array), manifest_of(input={"type": "uint8", "colour_order": "bgr"})).tensor
+    assert tensor.dtype == np.uint8
+    np.testing.assert_array_equal(tensor[0].transpose(1, 2, 0)[..., ::-1], np.rint(array / 257).astype(np.uint8))
+
+
+def test_a_stretched_picture_fills_the_input() -> None:
+    array = np.zeros((30, 90, 3), np.uint8)
+    array[:15, 45:] = 255
+    boxed = letterbox(Pixels(array), manifest_of(input={"fit": "stretch"}))
+    assert boxed.to_pixels.apply(np.array([[64.0, 64.0]])).tolist() == [[90, 30]]
+    np.testing.assert_allclose(boxed.tensor[0, :, 10, 10], 0, atol=0.01)
+    np.testing.assert_allclose(boxed.tensor[0, :, 10, 50], 1, atol=0.01)
+    np.testing.assert_allclose(boxed.tensor[0, :, 50, 50], 0, atol=0.01)
+
+
+@pytest.mark.parametrize("side", [40, 50, 64, 100, 900])
+def test_a_ramp_stays_where_it_is(side: int) -> None:
+    """Enlarged or reduced, the value under each of the network's pixels is the picture's at that place."""
+    ramp = np.linspace(0, 1, side, dtype=np.float32)
+    tensor = letterbox(Pixels(np.broadcast_to(ramp[None, :, None], (side, side, 1)).copy()), manifest_of()).tensor
+    places = (np.arange(64) + 0.5) * side / 64 - 0.5
+    np.testing.assert_allclose(tensor[0, 0, 32, 2:-2], np.interp(places, np.arange(side), ramp)[2:-2], atol=0.002)

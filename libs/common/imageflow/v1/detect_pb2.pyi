@@ -36,7 +36,7 @@ class DetectServiceProcessResponse(_message.Message):
     def __init__(self, result: _Optional[_Union[_component_pb2.StepResult, _Mapping]] = ..., image: _Optional[_Union[_image_pb2.Image, _Mapping]] = ..., metadata: _Optional[_Union[DetectMetadata, _Mapping]] = ..., payload: _Optional[bytes] = ...) -> None: ...
 
 class DetectParameters(_message.Message):
-    __slots__ = ("model_name", "model_version", "confidence_threshold", "nms_threshold", "max_detections", "classes", "annotate")
+    __slots__ = ("model_name", "model_version", "confidence_threshold", "nms_threshold", "max_detections", "classes", "annotate", "class_agnostic", "min_box_size", "tile_size", "tile_overlap")
     MODEL_NAME_FIELD_NUMBER: _ClassVar[int]
     MODEL_VERSION_FIELD_NUMBER: _ClassVar[int]
     CONFIDENCE_THRESHOLD_FIELD_NUMBER: _ClassVar[int]
@@ -44,6 +44,10 @@ class DetectParameters(_message.Message):
     MAX_DETECTIONS_FIELD_NUMBER: _ClassVar[int]
     CLASSES_FIELD_NUMBER: _ClassVar[int]
     ANNOTATE_FIELD_NUMBER: _ClassVar[int]
+    CLASS_AGNOSTIC_FIELD_NUMBER: _ClassVar[int]
+    MIN_BOX_SIZE_FIELD_NUMBER: _ClassVar[int]
+    TILE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    TILE_OVERLAP_FIELD_NUMBER: _ClassVar[int]
     model_name: str
     model_version: str
     confidence_threshold: float
@@ -51,7 +55,11 @@ class DetectParameters(_message.Message):
     max_detections: int
     classes: _containers.RepeatedScalarFieldContainer[str]
     annotate: bool
-    def __init__(self, model_name: _Optional[str] = ..., model_version: _Optional[str] = ..., confidence_threshold: _Optional[float] = ..., nms_threshold: _Optional[float] = ..., max_detections: _Optional[int] = ..., classes: _Optional[_Iterable[str]] = ..., annotate: _Optional[bool] = ...) -> None: ...
+    class_agnostic: bool
+    min_box_size: float
+    tile_size: int
+    tile_overlap: float
+    def __init__(self, model_name: _Optional[str] = ..., model_version: _Optional[str] = ..., confidence_threshold: _Optional[float] = ..., nms_threshold: _Optional[float] = ..., max_detections: _Optional[int] = ..., classes: _Optional[_Iterable[str]] = ..., annotate: _Optional[bool] = ..., class_agnostic: _Optional[bool] = ..., min_box_size: _Optional[float] = ..., tile_size: _Optional[int] = ..., tile_overlap: _Optional[float] = ...) -> None: ...
 
 class DetectMetadata(_message.Message):
     __slots__ = ("detections", "model_name", "model_version", "backend", "inference_ms")
