@@ -51,10 +51,15 @@ class Demonstration:
 
 def photograph() -> bytes:
     """Greek coins from Pompeii, a PNG that comes with scikit-image. Raises NotFound without it."""
+    return scikit_image_photograph("coins", otherwise="--image")
+
+
+def scikit_image_photograph(name: str, *, otherwise: str) -> bytes:
+    """A PNG that comes with scikit-image. Raises NotFound without it, naming the option to give another by."""
     spec = find_spec("skimage")
-    file = Path(spec.origin).parent / "data" / "coins.png" if spec and spec.origin else None
+    file = Path(spec.origin).parent / "data" / f"{name}.png" if spec and spec.origin else None
     if file is None or not file.is_file():
-        raise NotFound("the demo's photograph comes with scikit-image, which is not here; give one by --image")
+        raise NotFound(f"the photograph comes with scikit-image, which is not here; give one by {otherwise}")
     return file.read_bytes()
 
 

@@ -144,7 +144,7 @@ def test_a_file_that_is_no_model_is_refused_in_words(tmp_path: Path) -> None:
     (tmp_path / "x.onnx").write_bytes(b"no model")
     result = invoke("models", "add", "x.onnx", "--name", "x", "--labels", "a,b", "--models", "models")
     assert result.exit_code == Exit.FAILED
-    assert "x.onnx is not an ONNX model" in result.stderr
+    assert "x.onnx cannot be used: the model's file is cut short, or no ONNX model at all" in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from typing import Any, Final, Protocol
 import numpy as np
 
 from imageflow_common.errors import ImageFlowError
+from imageflow_detect.loading import why_not_loaded
 from imageflow_detect.manifest import Manifest, ModelInvalid
 from imageflow_detect.models import Model
 from imageflow_detect.tensors import Array, Tensor, TensorInfo, check_answer, check_tensors
@@ -50,7 +51,7 @@ class OnnxSession:
     """
 
     def __init__(self, file: Path) -> None:
-        """Raises ModelInvalid when ONNX Runtime cannot load the file."""
+        """Raises ModelInvalid, which says why, when ONNX Runtime cannot load the file."""
         onnxruntime = _quiet_onnxruntime()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
@@ -64,7 +65,7 @@ class OnnxSession:
                 str(file), sess_options=options, providers=["CPUExecutionProvider"]
             )
         except Exception as exc:  # onnxruntime's errors have no common base
-            raise ModelInvalid("ONNX Runtime cannot load the model's file") from exc
+            raise ModelInvalid(why_not_loaded(str(exc))) from exc
         self.inputs = tuple(_info(each) for each in self._session.get_inputs())
         self.outputs = tuple(_info(each) for each in self._session.get_outputs())
 
@@ -88,7 +89,8 @@ def _quiet_onnxruntime() -> Any:
 class OnnxBackend:
     """Sessions shared by (model, version), opened when first asked for and warmed up with a blank image.
 
-    At most `max_sessions` are held; the longest unused goes first, as soon as no call runs in it.
+    At most `max_sessions` are held; the longest unused goes first, as soon as no call runs in it. So does one
+    whose file is gone, with the next call.
     """
 
     name = "onnxruntime"
@@ -98,10 +100,12 @@ class OnnxBackend:
             raise ValueError("max_sessions must be at least 1")
         self._max_sessions = max_sessions
         self._sessions: OrderedDict[tuple[str, int], Future[OnnxSession]] = OrderedDict()
+        self._files: dict[tuple[str, int], Path] = {}
         self._lock = threading.Lock()
 
     def prepare(self, model: Model) -> None:
         """See Backend."""
+        self._forget_removed()
         self._session(model)
 
     def infer(self, model: Model, tensor: Tensor) -> tuple[Array, ...]:
@@ -126,6 +130,7 @@ class OnnxBackend:
             mine = future is None
             if future is None:
                 future = self._sessions[model.key] = Future()
+                self._files[model.key] = model.file
                 self._evict()
             self._sessions.move_to_end(model.key)
         if mine:
@@ -144,6 +149,11 @@ class OnnxBackend:
     def _evict(self) -> None:
         while len(self._sessions) > self._max_sessions:
             self._sessions.popitem(last=False)
+
+    def _forget_removed(self) -> None:
+        with self._lock:
+            for key in [key for key in self._sessions if not self._files[key].exists()]:
+                del self._sessions[key]
 
 
 def check_model(session: OnnxSession, manifest: Manifest) -> None:

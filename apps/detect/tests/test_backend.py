@@ -14,6 +14,7 @@ import pytest
 
 from imageflow_common.errors import FailedPrecondition, ImageFlowError
 from imageflow_detect import backend as backend_module
+from imageflow_detect.adding import remove_model
 from imageflow_detect.backend import OnnxBackend, OnnxSession
 from imageflow_detect.manifest import Manifest, ModelInvalid
 from imageflow_detect.models import ModelRepository
@@ -79,6 +80,28 @@ def test_the_longest_unused_session_goes_first_and_is_freed(tmp_path: Path) -> N
     backend.infer(repository.resolve("b"), BLANK)
     gc.collect()
     assert first() is None
+
+
+def test_a_model_that_is_removed_is_let_go_of(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        place(tmp_path, name, columns())
+    repository, backend = ModelRepository(tmp_path), OnnxBackend()
+    backend.infer(repository.resolve("a"), BLANK)
+    remove_model(repository, "a")
+    backend.prepare(repository.resolve("b"))
+    assert backend.loaded() == (("b", 1),)
+
+
+def test_a_thousand_first_calls_at_once_open_one_session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place(tmp_path, "toy", columns())
+    model, opened = ModelRepository(tmp_path).resolve("toy"), []
+    monkeypatch.setattr(backend_module, "OnnxSession", lambda file: opened.append(file) or OnnxSession(file))
+    backend = OnnxBackend()
+    with ThreadPoolExecutor(200) as pool:
+        assert {array.shape for (array,) in pool.map(lambda _: backend.infer(model, BLANK), range(1000))} == {
+            (1, 6, 100)
+        }
+    assert len(opened) == 1
 
 
 def test_versions_have_sessions_of_their_own(tmp_path: Path) -> None:
