@@ -11,6 +11,8 @@ from hypothesis import HealthCheck, settings
 settings.register_profile("tree", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("tree")
 
+pytest_plugins = ["backends.pytest_fixtures"]
+
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]):

@@ -26,6 +26,12 @@ INDEX_PREFIX = RESERVED + "index/"
 PIPELINES_PREFIX = RESERVED + "pipelines/"
 """One empty object per pipeline id that has a stored definition, by id."""
 
+UPLOADS_PREFIX = RESERVED + "uploads/"
+"""Streams that are on their way into a store that writes them aside first."""
+
+PROBES_PREFIX = RESERVED + "probes/"
+"""Objects by which a store is seen to keep its promises."""
+
 _BEHIND_RESERVED = RESERVED[:-1] + "/\U0010ffff"
 _ID = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,128}")
 _LAST_MILLISECOND = 10**13 - 1  # in 2286

@@ -26,6 +26,8 @@ MAX_KEY_BYTES = 1024
 MAX_SEGMENT_BYTES = 255
 MAX_PAGE_SIZE = 1000
 MAX_METADATA_BYTES = 1536  # S3 allows 2048 for all of it, and a store adds its checksum
+OWN_METADATA = "imageflow-"
+"""Names of metadata that begin so are the stores' own."""
 NO_METADATA: Mapping[str, str] = MappingProxyType({})
 
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
@@ -73,8 +75,8 @@ class StoredObject:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Objects in order of their keys' UTF-8 bytes. `next_page_token` is None on the last page, and only
-    there.
+    """Objects in order of their keys' UTF-8 bytes; with some servers, of those of their segments (`a/b` before `a-b`).
+    `next_page_token` is None on the last page, and only there.
     """
 
     items: tuple[ObjectSummary, ...]
@@ -97,7 +99,8 @@ class ObjectReader(Protocol):
 
 
 class ObjectStore(Protocol):
-    """Objects by key. A key may be an object and the prefix of others at once.
+    """Objects by key. A key may be an object and the prefix of others at once, though some servers then don't list
+    the others.
 
     Every method raises `InvalidKey` for what `parse_key` would refuse, `PermissionDenied` when the store
     refuses us, and `Unavailable` when it cannot be reached; no message holds a path. A cancelled write has
@@ -206,8 +209,8 @@ def check_put(*, media_type: str, metadata: Mapping[str, str], if_absent: bool, 
     """Raise `InvalidArgument` for what no store could keep.
 
     A media type is `type/subtype` with optional parameters, at most 255 ASCII characters. Metadata names are
-    lower-case letters, digits and '-'; values are printable ASCII without space at either end; together
-    at most `MAX_METADATA_BYTES`.
+    lower-case letters, digits and '-', and don't begin with `OWN_METADATA`; values are printable ASCII
+    without space at either end; together at most `MAX_METADATA_BYTES`.
     """
     if if_absent and if_generation is not None:
         raise InvalidArgument("if_absent and if_generation exclude each other")
@@ -216,6 +219,8 @@ def check_put(*, media_type: str, metadata: Mapping[str, str], if_absent: bool, 
     for name, value in metadata.items():
         if not _METADATA_NAME.fullmatch(name):
             raise _fault("metadata", "names are lower-case letters, digits and inner '-'")
+        if name.startswith(OWN_METADATA):
+            raise _fault("metadata", f"names that begin with '{OWN_METADATA}' are reserved")
         if not _METADATA_VALUE.fullmatch(value):
             raise _fault(f"metadata[{name}]", "values are printable ASCII without space at either end")
     if sum(len(name) + len(value) for name, value in metadata.items()) > MAX_METADATA_BYTES:
