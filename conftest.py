@@ -7,6 +7,8 @@ import os
 import pytest
 from hypothesis import HealthCheck, settings
 
+from backends.kafka_for_tests import kafka_server, kafka_settings  # noqa: F401 - fixtures
+
 # How long an example takes says something of the machine, not of the code.
 settings.register_profile("tree", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("tree")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from backends.kafka import KafkaServer
 from backends.minio import MinIO
 from backends.seaweedfs import SeaweedFS
 from backends.server import Server
@@ -11,5 +12,6 @@ from backends.server import Server
 SERVERS: Mapping[str, type[Server]] = {
     SeaweedFS.name: SeaweedFS,
     MinIO.name: MinIO,
+    KafkaServer.name: KafkaServer,
 }
-DEFAULT: tuple[str, ...] = (SeaweedFS.name,)  # what `up` starts when no name is given
+DEFAULT: tuple[str, ...] = (SeaweedFS.name, KafkaServer.name)  # what `up` starts when no name is given

@@ -22,6 +22,7 @@ from pydantic_core import PydanticUndefined
 
 from imageflow.v1.component_pb2 import DescribeResponse
 from imageflow_common.component import Component
+from imageflow_common.kafka_settings import KafkaSettings
 from imageflow_common.schema import Parameter
 from imageflow_common.settings import ComponentSettings, ServerSettings
 from imageflow_detect.app import DetectSettings, build
@@ -163,6 +164,7 @@ def settings_tables() -> str:
     sections = [
         ("Every service", settings_table(ServerSettings, own_fields(ServerSettings))),
         ("The orchestrator", settings_table(OrchestratorSettings, own_fields(OrchestratorSettings))),
+        ("Kafka", settings_table(KafkaSettings, own_fields(KafkaSettings))),
         ("Every component", settings_table(ComponentSettings, own_fields(ComponentSettings))),
         ("detect, where it differs", settings_table(DetectSettings, detect)),
     ]
@@ -184,7 +186,7 @@ def settings_table(settings: Settings, names: Iterable[str]) -> str:
 
 def setting_default(settings: Settings, name: str) -> str:
     field = settings.model_fields[name]
-    if field.default is None:
+    if field.default is None or not (str(field.default) or field.default is False):
         return "unset"
     if field.default is PydanticUndefined:
         return "its cores"

@@ -77,7 +77,7 @@ class LocalEvents:
         if queue_size < 1:
             raise ValueError("queue_size is less than 1")
         self._queue_size = queue_size
-        self._subscriptions: defaultdict[str, set[_Subscription]] = defaultdict(set)
+        self._subscriptions: defaultdict[str, set[Subscription]] = defaultdict(set)
         self._closed = False
 
     async def publish(self, event: Event) -> None:
@@ -88,7 +88,7 @@ class LocalEvents:
     @asynccontextmanager
     async def subscribe(self, topic: str, *, key: str | None = None) -> AsyncIterator[AsyncIterator[Received]]:
         self._check_open()
-        subscription = _Subscription(key, self._queue_size)
+        subscription = Subscription(key, self._queue_size)
         subscribers = self._subscriptions[topic]
         subscribers.add(subscription)
         try:
@@ -109,7 +109,9 @@ class LocalEvents:
             raise Unavailable("events are closed")
 
 
-class _Subscription(AsyncIterator[Received]):
+class Subscription(AsyncIterator[Received]):
+    """What waits for one subscriber, the newest `size` events; of `key` alone, where given."""
+
     def __init__(self, key: str | None, size: int) -> None:
         self._key = key
         self._waiting: deque[Event] = deque(maxlen=size)

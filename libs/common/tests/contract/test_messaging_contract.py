@@ -5,16 +5,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import TypeVar
 
 import pytest
 
 from imageflow_common.errors import InvalidArgument, Unavailable
 from imageflow_common.events import MAX_MESSAGE_BYTES, Event, Events, Lagged, LocalEvents
+from imageflow_common.kafka_dead_letters import dead_letters
+from imageflow_common.kafka_events import KafkaEvents
+from imageflow_common.kafka_sender import KafkaSender
+from imageflow_common.kafka_settings import KafkaSettings
+from imageflow_common.kafka_topics import create_topics
+from imageflow_common.kafka_workqueue import KafkaWorkQueue
 from imageflow_common.workqueue import DeadLetter, LocalWorkQueue, Message, WorkQueue
 
 QUEUE_SIZE = 8
+Opened = TypeVar("Opened")
 DeadLetters = Callable[[], tuple[DeadLetter, ...]]
 
 
@@ -32,20 +40,50 @@ async def local_queue() -> AsyncIterator[tuple[WorkQueue, DeadLetters]]:
     await queue.close()
 
 
-EVENTS: dict[str, Callable[[], AbstractAsyncContextManager[Events]]] = {"local": local_events}
-QUEUES: dict[str, Callable[[], AbstractAsyncContextManager[tuple[WorkQueue, DeadLetters]]]] = {"local": local_queue}
+@asynccontextmanager
+async def kafka_events(settings: KafkaSettings) -> AsyncIterator[Events]:
+    """One partition, because one test looks at the order of two keys."""
+    create_topics(settings, ["progress", "completions"], partitions=1)
+    sender = KafkaSender(settings)
+    events = KafkaEvents(settings, sender, queue_size=QUEUE_SIZE)
+    yield events
+    await events.close()
+    await sender.close()
 
 
-@pytest.fixture(params=list(EVENTS))
+@asynccontextmanager
+async def kafka_queue(settings: KafkaSettings) -> AsyncIterator[tuple[WorkQueue, DeadLetters]]:
+    create_topics(settings, ["work", "work-dlq"])
+    sender = KafkaSender(settings)
+    queue = KafkaWorkQueue(settings, sender, "work")
+    yield queue, lambda: tuple(dead_letters(settings, "work"))
+    await queue.close()
+    await sender.close()
+
+
+EVENTS: dict[str, Callable[[KafkaSettings], AbstractAsyncContextManager[Events]]] = {"kafka": kafka_events}
+QUEUES: dict[str, Callable[[KafkaSettings], AbstractAsyncContextManager[tuple[WorkQueue, DeadLetters]]]] = {
+    "kafka": kafka_queue
+}
+
+
+@pytest.fixture(params=["local", *EVENTS])
 async def events(request: pytest.FixtureRequest) -> AsyncIterator[Events]:
-    async with EVENTS[request.param]() as opened:
+    async with _open(request, local_events, EVENTS) as opened:
         yield opened
 
 
-@pytest.fixture(params=list(QUEUES))
+@pytest.fixture(params=["local", *QUEUES])
 async def queue_and_dead(request: pytest.FixtureRequest) -> AsyncIterator[tuple[WorkQueue, DeadLetters]]:
-    async with QUEUES[request.param]() as opened:
+    async with _open(request, local_queue, QUEUES) as opened:
         yield opened
+
+
+def _open(
+    request: pytest.FixtureRequest, local: Callable[[], Opened], others: Mapping[str, Callable[..., Opened]]
+) -> Opened:
+    """The broker is started only for who asks for it."""
+    return local() if request.param == "local" else others[request.param](request.getfixturevalue("kafka_settings"))
 
 
 @pytest.fixture

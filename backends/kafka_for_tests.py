@@ -1,0 +1,42 @@
+"""The broker of a test session, and settings with which a test has its topics to itself."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+
+import pytest
+
+from backends.kafka import KafkaServer
+from backends.server import CannotStart
+from imageflow_common.kafka_settings import KafkaSettings
+
+
+@pytest.fixture(scope="session")
+def kafka_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaServer]:
+    """A broker of this session's own, which a test may kill and start again."""
+    server = KafkaServer(tmp_path_factory.mktemp("kafka"))
+    try:
+        server.start()
+    except CannotStart as fault:
+        if not str(fault).startswith("needs "):
+            raise
+        pytest.skip(str(fault))
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def kafka_settings(request: pytest.FixtureRequest) -> KafkaSettings:
+    """The broker that the environment names, else the session's own; under a prefix that no other test has."""
+    named = os.environ.get("IMAGEFLOW_KAFKA_BOOTSTRAP_SERVERS")
+    servers = named or request.getfixturevalue("kafka_server").bootstrap_servers
+    return KafkaSettings(
+        bootstrap_servers=servers,
+        topic_prefix=f"t{uuid.uuid4().hex[:8]}-",
+        partitions=3,
+        replication_factor=1,
+        session_timeout_seconds=2.0,
+        timeout_seconds=5.0,
+    )
