@@ -8,10 +8,12 @@ from backends.kafka import KafkaServer
 from backends.minio import MinIO
 from backends.seaweedfs import SeaweedFS
 from backends.server import Server
+from backends.triton import Triton
 
 SERVERS: Mapping[str, type[Server]] = {
     SeaweedFS.name: SeaweedFS,
     MinIO.name: MinIO,
     KafkaServer.name: KafkaServer,
+    Triton.name: Triton,
 }
 DEFAULT: tuple[str, ...] = (SeaweedFS.name, KafkaServer.name)  # what `up` starts when no name is given
