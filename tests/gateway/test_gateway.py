@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -609,6 +610,38 @@ async def test_uploads_that_stand_still_do_not_shut_out_everybody(
         await eventually(lambda: last_is(200))
         for writer in writers:
             writer.close()
+
+
+async def test_uploads_that_trickle_do_not_get_around_the_limit_of_memory(
+    backend: Backend, run_gateway: RunGateway, tmp_path: Path, eventually: Eventually
+) -> None:
+    """They are never idle. Past the limit some of those who send end, until there is room."""
+
+    def small(config: str) -> str:
+        return config.replace("335544320", str(96 * MIB)).replace("scaling_threshold: 0.078", "scaling_threshold: 0.02")
+
+    async def trickle(port: int) -> None:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        head = f"POST /v1/pipelines/p:process HTTP/1.1\r\nhost: g\r\ncontent-length: {60 * MIB}\r\n\r\n"
+        writer.write(head.encode() + bytes(40 * MIB))
+        with suppress(ConnectionError):
+            while not writer.is_closing():
+                await writer.drain()
+                await asyncio.sleep(0.01)
+                writer.write(b"x")
+
+    async with run_gateway(tmp_path, edit=small, orchestrator=[backend.endpoint]) as gateway:
+        trickling = [asyncio.create_task(trickle(gateway.port)) for _ in range(4)]
+        await eventually(lambda: any(each.done() for each in trickling))
+
+        async def serves() -> bool:
+            async with httpx.AsyncClient(base_url=gateway.url, timeout=5) as client:
+                return (await client.get("/healthz")).status_code == 200
+
+        await eventually(serves)
+        assert not all(each.done() for each in trickling)
+        for each in trickling:
+            each.cancel()
 
 
 async def test_callers_that_do_not_read_do_not_hold_up_the_answers_to_others(

@@ -52,6 +52,8 @@ from imageflow_common.store_local_names import Names, spell
 from imageflow_common.store_local_tree import Tree, generation_of, write_all
 
 CHUNK_BYTES = 1 << 20
+READ_BYTES = 1 << 18
+"""A reader that does not go on holds a few of these: his own, and what gRPC has taken from him."""
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 _ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO)
@@ -173,7 +175,7 @@ class LocalStore:
 
     async def _chunks(self, handle: _Handle, start: int, stop: int) -> AsyncIterator[bytes]:
         while start < stop:
-            chunk = await self._run(handle.read, start, min(CHUNK_BYTES, stop - start))
+            chunk = await self._run(handle.read, start, min(READ_BYTES, stop - start))
             start += len(chunk)
             yield chunk
 
