@@ -13,16 +13,15 @@ import fcntl
 import json
 import os
 import shutil
-import stat
-import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Final
 
+from .owned import is_locked, owned_folder
+
 SHARED_PREFIX: Final = "imageflow-up-"
 _TMPFS = Path("/dev/shm")  # noqa: S108  # named for what it is; the folder in it is ours alone
-_OWNER_LOCK: Final = "owner.lock"
 
 
 class DataInUse(Exception):
@@ -93,21 +92,9 @@ def claim(path: Path) -> Iterator[DataDirectory]:
             shutil.rmtree(directory.run, ignore_errors=True)
 
 
-@contextlib.contextmanager
-def shared_memory(parent: Path | None = None) -> Iterator[Path]:
-    """A fresh folder in `parent`, by default in memory where there is such a thing; gone afterwards. Folders beside
-    it whose owners were killed, and could not remove them, go now."""
-    parent = parent or (_TMPFS if os.access(_TMPFS, os.W_OK | os.X_OK) else Path(tempfile.gettempdir()))
-    _remove_ownerless(parent)
-    made = Path(tempfile.mkdtemp(prefix=f".{SHARED_PREFIX}", dir=parent))
-    with open(made / _OWNER_LOCK, "x") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # Only now has it a name that others look for: nobody finds it without its lock held.
-        path = made.rename(parent / made.name.removeprefix("."))
-        try:
-            yield path
-        finally:
-            shutil.rmtree(path, ignore_errors=True)
+def shared_memory(parent: Path | None = None) -> contextlib.AbstractContextManager[Path]:
+    """A fresh folder in `parent`, by default in memory where there is such a thing; as `owned_folder`."""
+    return owned_folder(SHARED_PREFIX, parent or (_TMPFS if os.access(_TMPFS, os.W_OK | os.X_OK) else None))
 
 
 def read_state(path: Path) -> UpState | None:
@@ -124,7 +111,7 @@ def read_state(path: Path) -> UpState | None:
 
 def _is_held(path: Path) -> bool:
     try:
-        return _is_locked(path / "up.lock")
+        return is_locked(path / "up.lock")
     except OSError:
         return False
 
@@ -146,25 +133,6 @@ def _said_of(path: Path) -> Iterator[None]:
         yield
     except OSError as exc:
         raise DataUnusable(f"cannot keep data in {path}: {exc.strerror}; choose another folder with --data") from exc
-
-
-def _remove_ownerless(parent: Path) -> None:
-    """Removes folders of this user that `shared_memory` made in `parent`, and whose locks nobody holds."""
-    for path in parent.glob(f"{SHARED_PREFIX}*"):
-        with contextlib.suppress(OSError):
-            status = path.lstat()
-            if stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid() and not _is_locked(path / _OWNER_LOCK):
-                shutil.rmtree(path, ignore_errors=True)
-
-
-def _is_locked(path: Path) -> bool:
-    """Raises OSError when there is no such file."""
-    with open(path) as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
 
 
 def _state_file(path: Path) -> Path:

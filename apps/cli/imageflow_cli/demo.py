@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import tempfile
 from dataclasses import dataclass
 from importlib.resources import files
 from importlib.util import find_spec
@@ -20,6 +19,7 @@ from imageflow_common.errors import ImageFlowError, NotFound, Unavailable
 from .definitions import media_type_of, read_file, write_file
 from .exits import UsageFault
 from .logsink import LogSink
+from .owned import owned_folder
 from .topology import UpOptions
 from .up import run_topology
 from .web import HttpAnswer, http_get, http_post
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 PIPELINE_ID: Final = "inspect-coins"
 MODEL: Final = "coins"
 
+_FOLDER_PREFIX: Final = "imageflow-demo-"
 _RUN_SECONDS = 60.0
 _RECORD_SECONDS = 5.0
 _POLL_SECONDS = 0.05
@@ -89,10 +90,10 @@ def demonstrate(*, image: Path | None, output: Path, models: Path) -> Demonstrat
         seen.append(await _show(state.url, seconds, data, media_type, before, output / "after.png"))
 
     options = UpOptions(port=0, models=models, environment={"IMAGEFLOW_PROCESS_RECORDS": "all"})
-    with log, tempfile.TemporaryDirectory(prefix="imageflow-demo-") as folder:
+    with log, owned_folder(_FOLDER_PREFIX) as folder:
         sink = LogSink(log, "text")
         try:
-            asyncio.run(run_topology(options, data=Path(folder), registry=None, sink=sink, on_ready=show))
+            asyncio.run(run_topology(options, data=folder / "data", registry=None, sink=sink, on_ready=show))
         finally:
             sink.close()
     if not seen:

@@ -20,9 +20,9 @@ from .conftest import Up, command, environment, eventually_now, is_alive
 StartUp = Callable[..., Up]
 
 
-def imageflow(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+def imageflow(*arguments: str, cwd: Path, **more: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        command(*arguments), capture_output=True, text=True, cwd=cwd, env=environment(), timeout=60, check=False
+        command(*arguments), capture_output=True, text=True, cwd=cwd, env=environment(**more), timeout=60, check=False
     )
 
 
@@ -170,11 +170,17 @@ def test_wrong_usage_is_status_2(tmp_path: Path, arguments: list[str], message: 
 
 
 def test_the_demo_finds_the_coins_and_leaves_its_pictures(tmp_path: Path) -> None:
-    answer = imageflow("demo", "--json", cwd=tmp_path)
+    """With the model that comes with detect, and no folder of a demo that was killed."""
+    (tmp_path / "models").mkdir()
+    killed = tmp_path / "imageflow-demo-killed"
+    killed.mkdir()
+    (killed / "owner.lock").touch()
+    answer = imageflow("demo", "--json", cwd=tmp_path, TMPDIR=str(tmp_path))
     assert answer.returncode == 0, answer.stderr
     shown = json.loads(answer.stdout)
     assert shown["detections"] == 24
     assert set(shown["execution"]["results"]) == {"resize", "detect", "filter"}
+    assert not killed.exists()
     assert sorted(path.name for path in (tmp_path / "demo-output").iterdir()) == [
         "after.png",
         "before.png",

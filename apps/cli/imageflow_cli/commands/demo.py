@@ -25,12 +25,12 @@ def demo(image: Path | None, output: Path, models: Path | None, out: Output) -> 
     """Start everything, find the coins in a photograph, draw them, and end everything."""
     from imageflow_cli.commands.up import start_faults
     from imageflow_cli.definitions import step_ids
-    from imageflow_cli.demo import demo_pipeline, demonstrate
+    from imageflow_cli.demo import MODEL, demo_pipeline, demonstrate
     from imageflow_cli.models_directory import find_models
     from imageflow_cli.reports import show_timings
 
     with start_faults(out), out.working("starting the gateway, the orchestrator and three components"):
-        seen = demonstrate(image=image, output=output, models=find_models(models))
+        seen = demonstrate(image=image, output=output, models=find_models(models, holding=MODEL))
     out.data(
         {
             "before": str(seen.before),

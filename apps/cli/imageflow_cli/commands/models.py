@@ -66,11 +66,11 @@ def add(
     FILE is an ONNX file, or the name of a model that is known and can be fetched: openimages-ssd.
     """
     from imageflow_cli.adding_models import add_file, add_known, is_known
-    from imageflow_cli.models_directory import find_models
+    from imageflow_cli.models_directory import find_own_models
     from imageflow_detect.adding import Told
     from imageflow_detect.models import ModelRepository
 
-    repository = ModelRepository(find_models(folder))
+    repository = ModelRepository(find_own_models(folder))
     with out.working(f"trying {Path(file).name}"):
         if is_known(file):
             added = add_known(repository, file, version=version, picture=picture)
@@ -99,11 +99,11 @@ def add(
 @json_option
 def remove(name: str, version: str, folder: Path | None, out: Output) -> None:
     """Remove a model, or a version of it. What runs with it ends as it would have."""
-    from imageflow_cli.models_directory import find_models
+    from imageflow_cli.models_directory import find_own_models
     from imageflow_detect.adding import remove_model
     from imageflow_detect.models import ModelRepository
 
-    remove_model(ModelRepository(find_models(folder)), name, version)
+    remove_model(ModelRepository(find_own_models(folder)), name, version)
     out.data({"name": name, "version": version or None})
     out.line(f"removed {name}" + (f" version {version}" if version else ""))
 
