@@ -185,6 +185,8 @@ class Slot:
 
     async def acquire(self) -> None:
         """Nothing happens when it is held. Any number may ask for it at once: it is one slot."""
+        if self._held:
+            return
         async with self._asking:
             if not self._held:
                 await self._admission.acquire(self._namespace, self._priority)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from time import perf_counter
 from typing import TypeVar
@@ -34,6 +34,7 @@ from .images import Artifact, ImageTransport
 
 M = TypeVar("M", bound=Message)
 
+_NO_TURN = nullcontext()
 _DESCRIBE = "/imageflow.v1.ComponentService/Describe"
 
 
@@ -157,7 +158,7 @@ class StepCaller:
             component_version=start.call.component_version,
         )
         deadline = perf_counter() + timeout
-        async with self._turn(start.call.target, timeout):
+        async with _NO_TURN if start.call.target.max_in_flight is None else self._turn(start.call.target, timeout):
             shared = self._catalog.shares_memory(start.call.target)
             try:
                 return await self._once(start, inputs, wanted, context, _until(deadline), shared=shared)
@@ -169,9 +170,7 @@ class StepCaller:
 
     @asynccontextmanager
     async def _turn(self, target: Target, timeout: float) -> AsyncIterator[None]:
-        if target.max_in_flight is None:
-            yield
-            return
+        assert target.max_in_flight is not None
         turns = self._turns.setdefault(target.address, asyncio.Semaphore(target.max_in_flight))
         try:
             await asyncio.wait_for(turns.acquire(), timeout)

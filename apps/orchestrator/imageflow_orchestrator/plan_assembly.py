@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from .definition import OnFailure, Pipeline, RetryPolicy, Step, StepId
-from .plan_calls import DraftCall
+from .plan_calls import Binding, DraftCall
 from .plan_graph import Graph
 from .planned import (
     Plan,
@@ -55,17 +55,18 @@ def assemble(
     consumers = Counter(images[source] for draft in drafts for source in draft.call.sources())
     consumers[images[output]] += 1
     ids = [draft.step.step_id for draft in drafts]
+    plan_call = _CallAssembly(images, ids).plan
     steps = tuple(
         PlannedStep(
             step_id=ids[place],
-            call=_plan_call(drafts[place].call, images, ids),
+            call=plan_call(drafts[place].call),
             dependencies=tuple(ids[other] for other in graph.dependencies[place]),
             start_after=tuple(ids[other] for other in timing.start_after[place]),
             withheld_by=tuple(ids[other] for other in timing.withheld_by[place]),
             stage=timing.stage[place],
             retry=fill_retry(drafts[place].step.retry_policy, defaults.retry),
             on_failure=drafts[place].step.on_failure or OnFailure.FAIL,
-            fallback=_plan_fallback(drafts[place].fallback, images, ids),
+            fallback=None if (fallback := drafts[place].fallback) is None else plan_call(fallback),
             persist=drafts[place].step.persist or defaults.persist,
             is_output=place == output,
             consumers=consumers[place] if drafts[place].call.changes_image else 0,
@@ -141,26 +142,35 @@ def _resolve_images(graph: Graph, drafts: Sequence[DraftStep]) -> Mapping[int | 
     return images
 
 
-def _plan_call(draft: DraftCall, images: Mapping[int | None, int | None], ids: Sequence[StepId]) -> PlannedCall:
-    return PlannedCall(
-        component_name=draft.component.name,
-        component_version=draft.version.version,
-        target=draft.target,
-        parameters=draft.parameters,
-        encoded_parameters=draft.version.schema.encode(draft.parameters),
-        timeout=draft.timeout,
-        changes_image=draft.changes_image,
-        inputs=tuple(
-            PlannedInput(binding.slot, binding.position, _id(binding.source, ids), _id(images[binding.source], ids))
-            for binding in draft.bindings
-        ),
-    )
+class _CallAssembly:
+    """Makes the calls of one plan; the same parameters of the same component are encoded once."""
 
+    def __init__(self, images: Mapping[int | None, int | None], ids: Sequence[StepId]) -> None:
+        self._images = images
+        self._ids = ids
+        self._encoded: dict[tuple[str, str, str], bytes] = {}
 
-def _plan_fallback(
-    draft: DraftCall | None, images: Mapping[int | None, int | None], ids: Sequence[StepId]
-) -> PlannedCall | None:
-    return None if draft is None else _plan_call(draft, images, ids)
+    def plan(self, draft: DraftCall) -> PlannedCall:
+        return PlannedCall(
+            component_name=draft.component.name,
+            component_version=draft.version.version,
+            target=draft.target,
+            parameters=draft.parameters,
+            encoded_parameters=self._encode(draft),
+            timeout=draft.timeout,
+            changes_image=draft.changes_image,
+            inputs=tuple(self._plan_input(binding) for binding in draft.bindings),
+        )
+
+    def _plan_input(self, binding: Binding) -> PlannedInput:
+        source = self._images[binding.source]
+        return PlannedInput(binding.slot, binding.position, _id(binding.source, self._ids), _id(source, self._ids))
+
+    def _encode(self, draft: DraftCall) -> bytes:
+        key = draft.component.name, draft.version.version, repr(draft.parameters)  # True, 1 and 1.0 are not the same
+        if key not in self._encoded:
+            self._encoded[key] = draft.version.schema.encode(draft.parameters)
+        return self._encoded[key]
 
 
 def _id(place: int | None, ids: Sequence[StepId]) -> StepId | None:

@@ -12,7 +12,7 @@ from opentelemetry import metrics, trace
 
 from imageflow_common.errors import ImageFlowError
 from imageflow_common.logs import EventLog
-from imageflow_common.telemetry import duration_histogram
+from imageflow_common.telemetry import Spans, duration_histogram
 
 from .admission import Slot
 from .call import Answer, StepCaller, Wanted
@@ -93,7 +93,7 @@ class Instruments:
         self, tracers: trace.TracerProvider | None = None, meters: metrics.MeterProvider | None = None
     ) -> None:
         meter = metrics.get_meter("imageflow", meter_provider=meters)
-        self.tracer = trace.get_tracer("imageflow", tracer_provider=tracers)
+        self.spans = Spans(tracers)
         self.duration = duration_histogram(meter, "imageflow.pipeline.execution.duration", "Time of one execution")
         self.steps = meter.create_counter("imageflow.step.executions.total", description="Steps that ended")
 
@@ -163,9 +163,7 @@ class Run:
         self._deadline = started + self.plan.timeout.total_seconds()
         attributes = {"pipeline.id": self.plan.pipeline_id, "execution.id": self.execution_id}
         status, final = "failed", None
-        with self.instruments.tracer.start_as_current_span(
-            "pipeline.execute", attributes={**attributes, "operation.type": "execute"}
-        ) as span:
+        with self.instruments.spans.current("pipeline.execute", {**attributes, "operation.type": "execute"}) as span:
             try:
                 outcome = await self._until_finished()
                 status, final = metric_status(outcome.status), self._final(outcome)
@@ -277,7 +275,7 @@ class Run:
             "execution.id": self.execution_id,
             "attempt": start.attempt,
         }
-        with self.instruments.tracer.start_as_current_span("step.execute", attributes=attributes) as span:
+        with self.instruments.spans.current("step.execute", attributes) as span:
             try:
                 answer = await self._answer(start)
             except Exception as exc:

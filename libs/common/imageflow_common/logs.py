@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from opentelemetry import trace
 
+_JSON = json.JSONEncoder(default=str, ensure_ascii=False)
 _call_fields: ContextVar[Mapping[str, object]] = ContextVar("call_fields", default=MappingProxyType({}))
 
 
@@ -65,7 +66,7 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             entry["exception"] = self.formatException(record.exc_info)
-        return json.dumps(entry, default=str, ensure_ascii=False)
+        return _JSON.encode(entry)
 
 
 class TextFormatter(logging.Formatter):

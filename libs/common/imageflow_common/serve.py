@@ -15,7 +15,7 @@ from datetime import timedelta
 from time import perf_counter
 from typing import Any
 
-from opentelemetry import metrics, trace
+from opentelemetry import metrics
 
 from imageflow.v1.component_pb2 import (
     ComponentLimits,
@@ -36,7 +36,7 @@ from .process import Processor
 from .rpc import Context, came_through_gateway, run, service_handler, start_server, time_remaining, wait_for_signal
 from .settings import ComponentSettings, load_settings
 from .shared import Capability, SharedDirectory
-from .telemetry import configure_telemetry, duration_histogram
+from .telemetry import Spans, configure_telemetry, duration_histogram
 
 log = EventLog(__name__)
 
@@ -91,7 +91,7 @@ class ComponentServer:
         self._admission = Admission(settings.max_in_flight, settings.max_megapixels_in_flight)
         self._averages = _Averages()
         self._threads = ThreadPoolExecutor(settings.max_running, thread_name_prefix=component.name)
-        self._tracer = trace.get_tracer("imageflow")
+        self._spans = Spans()
         meter = metrics.get_meter("imageflow")
         self._duration = duration_histogram(meter, "imageflow.processing.duration", "Time of one call of a component")
         self._total = meter.create_counter("imageflow.processing.total", description="Calls of a component")
@@ -165,7 +165,7 @@ class ComponentServer:
         operation = self._component.name
         attributes = {"execution.id": request.context.execution_id, "step.id": request.context.step_id}
         start, status = perf_counter(), "failed"
-        with self._tracer.start_as_current_span(f"image_{operation}", attributes=attributes):
+        with self._spans.current(f"image_{operation}", attributes):
             try:
                 yield
                 status = "success"

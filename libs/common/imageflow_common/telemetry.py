@@ -5,16 +5,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from functools import cache
 from typing import TypeAlias
 
 from opentelemetry import context as otel_context
-from opentelemetry import metrics, propagate
+from opentelemetry import metrics, propagate, trace
 from opentelemetry.context import Context
 
 DURATION_BUCKETS_SECONDS = (
     0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.04, 0.06, 0.08, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
 )  # fmt: skip
 _FLUSH_TIMEOUT_MILLIS = 3_000
+_NO_SPAN = nullcontext(trace.INVALID_SPAN)
 
 Metadata: TypeAlias = "Iterable[tuple[str, str | bytes]]"
 
@@ -35,17 +38,39 @@ def duration_histogram(meter: metrics.Meter, name: str, description: str) -> met
     )
 
 
+class Spans:
+    """Makes spans. Where nothing recorded them when this was made it makes none, which is cheaper than the API's no-op;
+    the caller's, if any, stays the current one."""
+
+    def __init__(self, tracers: trace.TracerProvider | None = None) -> None:
+        unconfigured = isinstance(tracers or trace.get_tracer_provider(), trace.ProxyTracerProvider)
+        self._tracer = None if unconfigured else trace.get_tracer("imageflow", tracer_provider=tracers)
+
+    def current(self, name: str, attributes: Mapping[str, str | int]) -> AbstractContextManager[trace.Span]:
+        """A span that is the current one in the block."""
+        return _NO_SPAN if self._tracer is None else self._tracer.start_as_current_span(name, attributes=attributes)
+
+
 def context_from_metadata(metadata: Metadata | None) -> Context:
     """The caller's trace context (W3C), from gRPC metadata."""
-    carrier = {key: value for key, value in metadata or () if isinstance(value, str)}
-    return propagate.extract(carrier, context=otel_context.Context())
+    fields = _propagated_fields()
+    carrier = {key: value for key, value in metadata or () if key in fields and isinstance(value, str)}
+    return propagate.extract(carrier, context=otel_context.Context()) if carrier else otel_context.Context()
 
 
 def context_to_metadata() -> list[tuple[str, str]]:
     """The current trace context (W3C), as gRPC metadata."""
+    if not otel_context.get_current():
+        return []
     carrier: dict[str, str] = {}
     propagate.inject(carrier)
     return list(carrier.items())
+
+
+@cache
+def _propagated_fields() -> frozenset[str]:
+    """What the propagators of this process read; they are chosen when it starts."""
+    return frozenset(propagate.get_global_textmap().fields)
 
 
 def resource_attributes(*, service: str, version: str, environ: Mapping[str, str]) -> dict[str, str]:
