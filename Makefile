@@ -55,8 +55,9 @@ backends-down: setup ## End what `make backends` started
 docs: setup ## Write the generated parts of the documentation
 	$(BIN)/python tools/docs.py
 
-bench: setup ## Measure pipelines beside the bare functions; results go to benchmarks/results/
+bench: setup ## Measure pipelines beside the bare functions, and the engine alone; results go to benchmarks/results/
 	$(BIN)/python -m benchmarks.pipelines
+	$(BIN)/python -m benchmarks.engine
 
 prove: setup ## Prove it at length, half an hour: kills, ten thousand executions, a soak; reports go to docs/proof/
 	IMAGEFLOW_PROVE=1 $(BIN)/pytest apps/orchestrator/tests/model

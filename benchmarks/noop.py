@@ -1,11 +1,14 @@
 """A component that does nothing, and a bare gRPC service that echoes bytes: what engine.py measures.
 
 python noop.py            # the component, on IMAGEFLOW_PORT
-python noop.py echo       # the echo, on a free port, which it prints
+python noop.py echo       # the echo, on a free port
+
+Both write a line of JSON with the port when they are ready: the component in its log, the echo on its own.
 """
 
 from __future__ import annotations
 
+import json
 import sys
 from typing import Any
 
@@ -20,8 +23,8 @@ from imageflow_common.serve import serve
 
 @component(name="noop", service="imageflow.v1.FilterService")
 def noop(image: Pixels, parameters: FilterParameters) -> Result:
-    """Leaves an image as it is; each step waits for the one before, as behind one that changes it."""
-    return Result(metadata=FilterMetadata())
+    """Answers the image that it was given, as one that it made."""
+    return Result(image, metadata=FilterMetadata())
 
 
 async def echo() -> None:
@@ -35,7 +38,7 @@ async def echo() -> None:
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("benchmark.Echo", methods),))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
-    print(port, flush=True)
+    print(json.dumps({"port": port}), file=sys.stderr, flush=True)
     await server.wait_for_termination()
 
 

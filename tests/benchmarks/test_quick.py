@@ -23,3 +23,15 @@ def test_a_quick_run_reports_every_pipeline_every_way_without_errors(tmp_path: P
     assert results["environment"]["telemetry"] is False
     assert "| P3 resize → detect → filter |" in (tmp_path / "pipelines.md").read_text()
     assert (tmp_path / "pipelines.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_quick_run_of_the_engine_measures_everything(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "benchmarks.engine", "--quick", "--output", str(tmp_path)]
+    ended = subprocess.run(command, cwd=TREE, capture_output=True, text=True, timeout=100, check=False)
+    assert ended.returncode == 0, ended.stderr
+    figures = json.loads((tmp_path / "engine.json").read_text())
+    assert set(figures["scheduling_us"]) == {"10", "100", "1000", "5000"}
+    assert set(figures["validation_ms"]) == {"linear", "wide"}
+    assert figures["resumed_executions"] == 10
+    assert figures["step_ms"]["p50"] > 0
+    assert "| 10 interrupted executions finished in |" in (tmp_path / "engine.md").read_text()
