@@ -53,8 +53,8 @@ def as_markdown(figures: Figures) -> str:
             "# The engine's own cost",
             "",
             f"Measured {where.date} at commit {where.commit}: {where.cpu}, {where.cores} cores, Python {where.python}, "
-            f"grpcio {where.packages['grpcio']}. Load average of the minute before: {where.load_average}; much above 0, and "
-            "others were at work.",
+            f"grpcio {where.packages['grpcio']}. Load average of the minute before: {where.load_average}. "
+            "Much above 0, and others were at work.",
             "",
             "| | measured | wanted |",
             "| --- | ---: | ---: |",

@@ -61,7 +61,7 @@ def ended(callers: Callers, execution_id: str) -> dict[str, Any]:
 
 def events(response: httpx.Response) -> Iterator[dict[str, Any]]:
     for line in response.iter_lines():
-        if line:
+        if line and not line.startswith("id: "):
             yield json.loads(line.removeprefix("data: "))
 
 
@@ -152,6 +152,19 @@ def test_a_watcher_who_comes_back_gets_what_he_missed(callers: Callers, waiting:
         again = [next(told) for _ in range(last - 1)]
     assert [event["number"] for event in again] == list(range(2, last + 1))
     assert ("fit", "COMPLETED") in summary(again)
+
+
+def test_a_browser_goes_on_behind_the_last_event_that_it_has_seen(callers: Callers, waiting: str) -> None:
+    """As an EventSource does: it keeps the last `id`, and says it when it connects again."""
+    last = get(callers, waiting)["lastEventNumber"]
+    headers = {"accept": "text/event-stream"}
+    with callers.http.stream("GET", f"/v1/executions/{waiting}:watch", headers=headers) as response:
+        lines = response.iter_lines()
+        assert (next(lines), next(lines)[:7]) == (f"id: {last}", "data: {")
+    headers["last-event-id"] = "1"
+    with callers.http.stream("GET", f"/v1/executions/{waiting}:watch", headers=headers) as response:
+        ids = (line for line in response.iter_lines() if line.startswith("id: "))
+        assert [next(ids) for _ in range(last)] == [f"id: {number}" for number in range(1, last + 1)]
 
 
 def test_nobody_watches_what_is_not_there(callers: Callers) -> None:

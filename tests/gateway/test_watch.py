@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 import grpc
 import httpx
 import pytest
+from google.protobuf.json_format import MessageToJson
 
 from imageflow_common.errors import NotFound
 
@@ -20,6 +22,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 WATCH = "/v1/executions/e-1:watch"
 METHOD = "ExecutionService/WatchExecution"
+STREAM = "ExecutionStreamService/StreamExecution"
 NDJSON = {"accept-encoding": "gzip"}
 SSE = {"accept": "text/event-stream", "accept-encoding": "gzip"}
 EITHER = pytest.mark.parametrize(
@@ -34,7 +37,9 @@ class Watched:
         self.go_on = asyncio.Event()
         self.left = asyncio.Event()
         self._event: Any = backend.message("ExecutionEvent")
+        self._text: Any = backend.message("google.api.HttpBody")
         backend.answers[METHOD] = self._watch
+        backend.answers[STREAM] = self._stream
 
     async def _watch(self, request: Any, context: Any) -> AsyncIterator[Any]:
         try:
@@ -43,6 +48,13 @@ class Watched:
             yield self._event(number=2, execution_id=request.execution_id, status="COMPLETED", terminal=True)
         finally:
             self.left.set()
+
+    async def _stream(self, request: Any, context: Any) -> AsyncIterator[Any]:
+        async with aclosing(self._watch(request, context)) as events:
+            async for event in events:
+                data = MessageToJson(event, indent=None, always_print_fields_with_no_presence=True)
+                text = f"id: {event.number}\ndata: {data}\n\n".encode()
+                yield self._text(content_type="text/event-stream", data=text)
 
 
 @pytest.fixture
@@ -62,7 +74,7 @@ async def test_each_event_arrives_when_it_is_told_and_is_not_compressed(
     async with client.stream("GET", WATCH, headers=headers) as response:
         assert (response.status_code, response.headers["content-type"]) == (200, content_type)
         assert "content-encoding" not in response.headers
-        lines = (line async for line in response.aiter_lines() if line)
+        lines = (line async for line in response.aiter_lines() if line and not line.startswith("id: "))
         assert event_of(await anext(lines))["number"] == 1
         watched.go_on.set()
         assert [(event["number"], event["terminal"]) for event in [event_of(line) async for line in lines]] == [
@@ -76,15 +88,23 @@ async def test_a_line_is_an_event_and_nothing_else(client: httpx.AsyncClient, wa
     assert [json.loads(line)["number"] for line in response.text.splitlines()] == [1, 2]
 
 
-async def test_a_server_sent_event_is_one_line_of_data_and_an_empty_one(
+async def test_server_sent_events_are_passed_on_as_the_service_writes_them(
     client: httpx.AsyncClient, watched: Watched
 ) -> None:
     watched.go_on.set()
     response = await client.get(WATCH, headers={"accept": "text/html, text/event-stream;q=0.9"})
     first, second, rest = response.text.split("\n\n")
-    assert (event_of(first)["number"], event_of(second)["status"], rest) == (1, "COMPLETED", "")
-    assert first.startswith("data: {")
-    assert "\n" not in first
+    assert first.startswith("id: 1\ndata: {")
+    assert second.startswith("id: 2\ndata: {")
+    assert (event_of(first.partition("\n")[2])["number"], rest) == (1, "")
+
+
+async def test_the_number_that_a_browser_has_seen_last_reaches_the_service(
+    client: httpx.AsyncClient, backend: Backend, watched: Watched
+) -> None:
+    watched.go_on.set()
+    await client.get(WATCH, headers={**SSE, "last-event-id": "7"})
+    assert backend.last.metadata["last-event-id"] == "7"
 
 
 @EITHER
@@ -114,7 +134,7 @@ async def test_an_error_before_the_first_event_has_its_status(
         raise NotFound("there is no such execution", reason="EXECUTION_NOT_FOUND")
         yield
 
-    backend.answers[METHOD] = missing
+    backend.answers[METHOD] = backend.answers[STREAM] = missing
     response = await client.get(WATCH, headers=headers)
     assert response.status_code == 404
     assert response.headers["content-type"] == "application/json"
@@ -146,7 +166,12 @@ async def test_an_event_with_a_large_execution_passes(
     async def large(request: Any, context: Any) -> AsyncIterator[Any]:
         yield backend.message("ExecutionEvent")(execution={"execution_id": "e" * 4_000_000})
 
-    backend.answers[METHOD] = large
+    async def large_text(request: Any, context: Any) -> AsyncIterator[Any]:
+        data = json.dumps({"execution": {"executionId": "e" * 4_000_000}})
+        text = f"data: {data}\n\n".encode()
+        yield backend.message("google.api.HttpBody")(content_type="text/event-stream", data=text)
+
+    backend.answers[METHOD], backend.answers[STREAM] = large, large_text
     response = await client.get(WATCH, headers=headers)
     assert len(event_of(response.text)["execution"]["executionId"]) == 4_000_000
 

@@ -33,6 +33,7 @@ from .api import PipelineApi
 from .api_catalog import CatalogApi, SystemApi
 from .api_executions import ExecutionApi
 from .api_images import ImageApi
+from .api_stream import ExecutionStreamApi
 from .call import GrpcCaller, StepCaller
 from .catalog import LiveCatalog
 from .definitions import Definitions
@@ -132,6 +133,7 @@ async def build(settings: OrchestratorSettings) -> AsyncIterator[Orchestrator]:
     services: dict[str, Any] = {
         "PipelineService": PipelineApi(engine, executions, planner, definitions, catalog),
         "ExecutionService": ExecutionApi(executions, records, planner, reruns, watcher),
+        "ExecutionStreamService": ExecutionStreamApi(watcher),
         "ImageService": ImageApi(store, settings.max_upload_bytes),
         "CatalogService": CatalogApi(catalog, planner, engine),
         "SystemService": SystemApi(catalog, VERSION),
