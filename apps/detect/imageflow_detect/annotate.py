@@ -6,12 +6,14 @@ import colorsys
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from functools import lru_cache
+from typing import Any, Final, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from imageflow_common.pixels import Pixels
+from imageflow_detect.boxes import Floats
 from imageflow_detect.detect import Box, Found
 from imageflow_detect.glyphs import Coverage, text_coverage
 from imageflow_detect.letterbox import FULL_SCALE
@@ -50,19 +52,26 @@ class Tab:
     y: int
     ink: Coverage
 
-    def covers(self, other: Tab) -> bool:
-        (height, width), (other_height, other_width) = self.ink.shape, other.ink.shape
-        across = self.x < other.x + other_width and other.x < self.x + width
-        down = self.y < other.y + other_height and other.y < self.y + height
-        return bool(across and down)
+    def over(self, corners: Floats) -> Floats:
+        """How much it lies over each of these rectangles (N, 4), in square pixels."""
+        height, width = self.ink.shape
+        across = np.minimum(self.x + width, corners[:, 2]) - np.maximum(self.x, corners[:, 0])
+        down = np.minimum(self.y + height, corners[:, 3]) - np.maximum(self.y, corners[:, 1])
+        return cast(Floats, np.maximum(across, 0.0) * np.maximum(down, 0.0))
+
+    @property
+    def corners(self) -> tuple[int, int, int, int]:
+        height, width = self.ink.shape
+        return self.x, self.y, self.x + width, self.y + height
 
 
 def annotate(pixels: Pixels, found: Sequence[Found]) -> Pixels:
     """A copy with a box and a tab saying `label 0.93` for each finding, the strongest on top.
 
     Always RGB, or RGB+alpha where there was alpha (what is drawn is opaque); size, dtype and `to_input` stay.
-    Tabs stay inside the picture: above the box if there is room, else inside or below it, and off each other
-    if they can; they are cut where the picture is too small. The pixels that came in are not changed.
+    Tabs stay inside the picture: above the box if there is room, else inside or below it; they are cut where the
+    picture is too small. In a crowd a tab that would cover another, or most of another's box, says the label alone or
+    is left out, the weakest first; the box has its class's colour as ever. The pixels that came in are not changed.
     """
     canvas = _rgb_copy(pixels)
     full = FULL_SCALE[pixels.dtype]
@@ -71,7 +80,8 @@ def annotate(pixels: Pixels, found: Sequence[Found]) -> Pixels:
         _draw_frame(canvas, each.box, class_colour(each.class_id), style.line, full)
     tabs = _tabs(found, style, width=pixels.width, height=pixels.height)
     for each, tab in zip(reversed(found), reversed(tabs), strict=True):
-        _draw_tab(canvas, tab, class_colour(each.class_id), full)
+        if tab is not None:
+            _draw_tab(canvas, tab, class_colour(each.class_id), full)
     return pixels.with_array(canvas)
 
 
@@ -103,17 +113,36 @@ def _draw_frame(canvas: Canvas, box: Box, colour: Colour, line: int, full: float
     canvas[top:bottom, max(left, right - line) : right] = paint
 
 
-def _tabs(found: Sequence[Found], style: Style, *, width: int, height: int) -> list[Tab]:
-    """A tab for each, in the same order: each where it covers no tab before it, if there is such a place."""
-    tabs: list[Tab] = []
-    for each in found:
-        text = text_coverage(f"{each.label} {each.confidence:.2f}", capital=style.capital)
-        around = ((style.padding, style.padding // 2), (style.padding, style.padding))
-        ink = np.pad(text, around)[:height, :width]
-        places = [Tab(x, y, ink) for x, y in _corners(each.box, ink, width=width, height=height)]
-        free = (place for place in places if not any(place.covers(other) for other in tabs))
-        tabs.append(next(free, places[0]))
+def _tabs(found: Sequence[Found], style: Style, *, width: int, height: int) -> list[Tab | None]:
+    """A tab for each, in the same order: where it is in nobody's way, with as much text as there is a place for."""
+    boxes = np.array([_corners_of(each.box) for each in found], np.float64).reshape(-1, 4)
+    areas = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
+    placed, tabs = np.empty((0, 4)), list[Tab | None]()
+    for number, each in enumerate(found):
+        hidden = np.where(np.arange(len(found)) == number, np.inf, areas / 2)
+        texts = (f"{each.label} {each.confidence:.2f}", each.label)
+        places = (tab for text in texts for tab in _places(text, each.box, style, width=width, height=height))
+        free = (tab for tab in places if not tab.over(placed).any() and not (tab.over(boxes) > hidden).any())
+        tabs.append(next(free, None))
+        placed = np.array([tab.corners for tab in tabs if tab is not None], np.float64).reshape(-1, 4)
     return tabs
+
+
+def _corners_of(box: Box) -> tuple[float, float, float, float]:
+    return box.x, box.y, box.x + box.width, box.y + box.height
+
+
+def _places(text: str, box: Box, style: Style, *, width: int, height: int) -> list[Tab]:
+    """The text in each of its places, the best first."""
+    ink = _ink(text, style)[:height, :width]
+    return [Tab(x, y, ink) for x, y in _corners(box, ink, width=width, height=height)]
+
+
+@lru_cache(maxsize=256)
+def _ink(text: str, style: Style) -> Coverage:
+    """The text with room round it; not to be changed."""
+    around = ((style.padding, style.padding // 2), (style.padding, style.padding))
+    return np.pad(text_coverage(text, capital=style.capital), around)
 
 
 def _corners(box: Box, ink: Coverage, *, width: int, height: int) -> list[tuple[int, int]]:

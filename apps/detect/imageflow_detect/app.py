@@ -14,6 +14,7 @@ from imageflow_common.settings import ComponentSettings, PositiveInt, load_setti
 from . import detect as detection
 from .annotate import annotate
 from .backend import OnnxBackend
+from .coco import as_coco
 from .detect import Detector, Found, Question, Tiling
 from .models import ModelRepository
 
@@ -46,6 +47,9 @@ def build(detector: Detector) -> Component:
             backend=detector.backend_name,
             inference_ms=done.inference_ms,
         )
+        if parameters.coco:
+            size = {"width": image.width, "height": image.height}
+            metadata.coco.CopyFrom(as_coco(done.found, labels=done.model.labels, **size))
         drawn = annotate(image, done.found) if parameters.annotate else None
         return Result(drawn, metadata, f"{len(done.found)} detections")
 

@@ -59,8 +59,31 @@ def test_a_tab_at_the_top_edge_stays_inside_the_picture() -> None:
 
 def test_tabs_stay_off_each_other_where_they_can() -> None:
     crowd = [found(60 + 30 * n, 60, 28, 28) for n in range(5)]
-    tabs = _tabs(crowd, Style.for_size(320, 240), width=320, height=240)
-    assert not any(one.covers(other) for one, other in itertools.combinations(tabs, 2))
+    tabs = [tab for tab in _tabs(crowd, Style.for_size(320, 240), width=320, height=240) if tab is not None]
+    assert len(tabs) == 5
+    assert not any(one.over(np.array([other.corners])).any() for one, other in itertools.combinations(tabs, 2))
+
+
+def test_in_a_crowd_tabs_say_less_and_hide_nobody() -> None:
+    """120 boxes of 8×8: the strongest have their tabs, and no box is hidden by somebody else's."""
+    crowd = [found(4 + 16 * x, 20 + 20 * y, 8, 8) for y in range(8) for x in range(15)]
+    tabs = _tabs(crowd, Style.for_size(250, 200), width=250, height=200)
+    there = [tab for tab in tabs if tab is not None]
+    assert tabs[0] is not None
+    assert 0 < len(there) < len(tabs)
+    assert len({tab.ink.shape for tab in there}) > 1
+    assert not any(one.over(np.array([other.corners])).any() for one, other in itertools.combinations(there, 2))
+    for number, tab in enumerate(tabs):
+        others = np.array(
+            [(b.x, b.y, b.x + 8, b.y + 8) for n, b in enumerate(each.box for each in crowd) if n != number]
+        )
+        assert tab is None or tab.over(others).max() <= 32
+
+
+@pytest.mark.parametrize(("width", "height"), [(1, 1), (40, 30), (320, 240), (6000, 4000)])
+def test_one_finding_always_has_its_tab(width: int, height: int) -> None:
+    for box in (found(0, 0, width, height), found(width - 1, height - 1, 1, 1)):
+        assert _tabs([box], Style.for_size(width, height), width=width, height=height) != [None]
 
 
 def test_near_classes_differ_in_colour() -> None:

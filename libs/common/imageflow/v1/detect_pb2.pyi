@@ -36,7 +36,7 @@ class DetectServiceProcessResponse(_message.Message):
     def __init__(self, result: _Optional[_Union[_component_pb2.StepResult, _Mapping]] = ..., image: _Optional[_Union[_image_pb2.Image, _Mapping]] = ..., metadata: _Optional[_Union[DetectMetadata, _Mapping]] = ..., payload: _Optional[bytes] = ...) -> None: ...
 
 class DetectParameters(_message.Message):
-    __slots__ = ("model_name", "model_version", "confidence_threshold", "nms_threshold", "max_detections", "classes", "annotate", "class_agnostic", "min_box_size", "tile_size", "tile_overlap")
+    __slots__ = ("model_name", "model_version", "confidence_threshold", "nms_threshold", "max_detections", "classes", "annotate", "class_agnostic", "min_box_size", "tile_size", "tile_overlap", "coco")
     MODEL_NAME_FIELD_NUMBER: _ClassVar[int]
     MODEL_VERSION_FIELD_NUMBER: _ClassVar[int]
     CONFIDENCE_THRESHOLD_FIELD_NUMBER: _ClassVar[int]
@@ -48,6 +48,7 @@ class DetectParameters(_message.Message):
     MIN_BOX_SIZE_FIELD_NUMBER: _ClassVar[int]
     TILE_SIZE_FIELD_NUMBER: _ClassVar[int]
     TILE_OVERLAP_FIELD_NUMBER: _ClassVar[int]
+    COCO_FIELD_NUMBER: _ClassVar[int]
     model_name: str
     model_version: str
     confidence_threshold: float
@@ -59,21 +60,24 @@ class DetectParameters(_message.Message):
     min_box_size: float
     tile_size: int
     tile_overlap: float
-    def __init__(self, model_name: _Optional[str] = ..., model_version: _Optional[str] = ..., confidence_threshold: _Optional[float] = ..., nms_threshold: _Optional[float] = ..., max_detections: _Optional[int] = ..., classes: _Optional[_Iterable[str]] = ..., annotate: _Optional[bool] = ..., class_agnostic: _Optional[bool] = ..., min_box_size: _Optional[float] = ..., tile_size: _Optional[int] = ..., tile_overlap: _Optional[float] = ...) -> None: ...
+    coco: bool
+    def __init__(self, model_name: _Optional[str] = ..., model_version: _Optional[str] = ..., confidence_threshold: _Optional[float] = ..., nms_threshold: _Optional[float] = ..., max_detections: _Optional[int] = ..., classes: _Optional[_Iterable[str]] = ..., annotate: _Optional[bool] = ..., class_agnostic: _Optional[bool] = ..., min_box_size: _Optional[float] = ..., tile_size: _Optional[int] = ..., tile_overlap: _Optional[float] = ..., coco: _Optional[bool] = ...) -> None: ...
 
 class DetectMetadata(_message.Message):
-    __slots__ = ("detections", "model_name", "model_version", "backend", "inference_ms")
+    __slots__ = ("detections", "model_name", "model_version", "backend", "inference_ms", "coco")
     DETECTIONS_FIELD_NUMBER: _ClassVar[int]
     MODEL_NAME_FIELD_NUMBER: _ClassVar[int]
     MODEL_VERSION_FIELD_NUMBER: _ClassVar[int]
     BACKEND_FIELD_NUMBER: _ClassVar[int]
     INFERENCE_MS_FIELD_NUMBER: _ClassVar[int]
+    COCO_FIELD_NUMBER: _ClassVar[int]
     detections: _containers.RepeatedCompositeFieldContainer[Detection]
     model_name: str
     model_version: str
     backend: str
     inference_ms: float
-    def __init__(self, detections: _Optional[_Iterable[_Union[Detection, _Mapping]]] = ..., model_name: _Optional[str] = ..., model_version: _Optional[str] = ..., backend: _Optional[str] = ..., inference_ms: _Optional[float] = ...) -> None: ...
+    coco: CocoDataset
+    def __init__(self, detections: _Optional[_Iterable[_Union[Detection, _Mapping]]] = ..., model_name: _Optional[str] = ..., model_version: _Optional[str] = ..., backend: _Optional[str] = ..., inference_ms: _Optional[float] = ..., coco: _Optional[_Union[CocoDataset, _Mapping]] = ...) -> None: ...
 
 class Detection(_message.Message):
     __slots__ = ("label", "class_id", "confidence", "box", "input_box")
@@ -100,3 +104,51 @@ class Box(_message.Message):
     width: float
     height: float
     def __init__(self, x: _Optional[float] = ..., y: _Optional[float] = ..., width: _Optional[float] = ..., height: _Optional[float] = ...) -> None: ...
+
+class CocoDataset(_message.Message):
+    __slots__ = ("images", "annotations", "categories")
+    IMAGES_FIELD_NUMBER: _ClassVar[int]
+    ANNOTATIONS_FIELD_NUMBER: _ClassVar[int]
+    CATEGORIES_FIELD_NUMBER: _ClassVar[int]
+    images: _containers.RepeatedCompositeFieldContainer[CocoImage]
+    annotations: _containers.RepeatedCompositeFieldContainer[CocoAnnotation]
+    categories: _containers.RepeatedCompositeFieldContainer[CocoCategory]
+    def __init__(self, images: _Optional[_Iterable[_Union[CocoImage, _Mapping]]] = ..., annotations: _Optional[_Iterable[_Union[CocoAnnotation, _Mapping]]] = ..., categories: _Optional[_Iterable[_Union[CocoCategory, _Mapping]]] = ...) -> None: ...
+
+class CocoImage(_message.Message):
+    __slots__ = ("id", "width", "height", "file_name")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    WIDTH_FIELD_NUMBER: _ClassVar[int]
+    HEIGHT_FIELD_NUMBER: _ClassVar[int]
+    FILE_NAME_FIELD_NUMBER: _ClassVar[int]
+    id: int
+    width: int
+    height: int
+    file_name: str
+    def __init__(self, id: _Optional[int] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., file_name: _Optional[str] = ...) -> None: ...
+
+class CocoAnnotation(_message.Message):
+    __slots__ = ("id", "image_id", "category_id", "bbox", "area", "iscrowd", "score")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    IMAGE_ID_FIELD_NUMBER: _ClassVar[int]
+    CATEGORY_ID_FIELD_NUMBER: _ClassVar[int]
+    BBOX_FIELD_NUMBER: _ClassVar[int]
+    AREA_FIELD_NUMBER: _ClassVar[int]
+    ISCROWD_FIELD_NUMBER: _ClassVar[int]
+    SCORE_FIELD_NUMBER: _ClassVar[int]
+    id: int
+    image_id: int
+    category_id: int
+    bbox: _containers.RepeatedScalarFieldContainer[float]
+    area: float
+    iscrowd: int
+    score: float
+    def __init__(self, id: _Optional[int] = ..., image_id: _Optional[int] = ..., category_id: _Optional[int] = ..., bbox: _Optional[_Iterable[float]] = ..., area: _Optional[float] = ..., iscrowd: _Optional[int] = ..., score: _Optional[float] = ...) -> None: ...
+
+class CocoCategory(_message.Message):
+    __slots__ = ("id", "name")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    id: int
+    name: str
+    def __init__(self, id: _Optional[int] = ..., name: _Optional[str] = ...) -> None: ...
