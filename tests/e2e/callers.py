@@ -102,6 +102,17 @@ class Rpc:
         answer = call(request, timeout=SECONDS, metadata=tuple(metadata.items()))
         return list(answer) if found.server_streaming else answer
 
+    def start(self, method: str, request: Message) -> grpc.Future:
+        """A call of one message and one answer, not waited for."""
+        service, _, name = method.partition("/")
+        found = own_descriptors().service(f"imageflow.v1.{service}").methods_by_name[name]
+        call = self._channel.unary_unary(
+            f"/imageflow.v1.{method}",
+            request_serializer=lambda message: message.SerializeToString(),
+            response_deserializer=GetMessageClass(found.output_type).FromString,
+        )
+        return call.future(request, timeout=SECONDS)
+
 
 @dataclass(frozen=True, slots=True)
 class Callers:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -52,6 +53,8 @@ class Product:
         self.temporary, self.home = folder / "tmp", folder / "home"
         self.temporary.mkdir()
         self.home.mkdir()
+        self.models = folder / "models"
+        shutil.copytree(TREE / "models" / "coins", self.models / "coins", ignore=shutil.ignore_patterns("training"))
         self._out, self._err = folder / "out.txt", folder / "err.txt"
         self._mark = uuid4().hex
         with self._out.open("w") as out, self._err.open("w") as err:
@@ -62,11 +65,11 @@ class Product:
                 cwd=folder,
                 env={
                     **clean_environment(),
+                    "IMAGEFLOW_MODELS_DIRECTORY": str(self.models),
                     **(environment or {}),
                     "TMPDIR": str(self.temporary),
                     "HOME": str(self.home),
                     _MARK: self._mark,
-                    "IMAGEFLOW_MODELS_DIRECTORY": str(TREE / "models"),
                 },
             )
 

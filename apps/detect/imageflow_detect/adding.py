@@ -18,7 +18,6 @@ from imageflow_common.pixels import Pixels
 from imageflow_detect.backend import OnnxSession, check_model
 from imageflow_detect.detect import Found, as_found
 from imageflow_detect.guessing import ACCEPTED, Guess, as_told, guess_layout, refused
-from imageflow_detect.loading import check_size
 from imageflow_detect.manifest import NAME_PATTERN, InputSpec, Manifest, ModelInvalid, Normalisation, Size
 from imageflow_detect.models import MANIFEST_FILE, MODEL_FILE, Model, ModelRepository
 from imageflow_detect.tensors import TensorInfo, shown
@@ -146,7 +145,6 @@ def _check_request(repository: ModelRepository, name: str, version: int) -> None
 def _opened(onnx_file: Path) -> OnnxSession:
     if not onnx_file.is_file():
         raise InvalidArgument(f"there is no file {onnx_file.name}", violations=[Violation("file", "not a file")])
-    check_size(onnx_file)
     try:
         return OnnxSession(onnx_file)
     except ModelInvalid as exc:

@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol
 import numpy as np
 
 from imageflow_common.errors import ImageFlowError
-from imageflow_detect.loading import why_not_loaded
+from imageflow_detect.loading import check_size, why_not_loaded
 from imageflow_detect.manifest import Manifest, ModelInvalid
 from imageflow_detect.models import Model
 from imageflow_detect.tensors import Array, Tensor, TensorInfo, check_answer, check_tensors
@@ -52,6 +52,7 @@ class OnnxSession:
 
     def __init__(self, file: Path) -> None:
         """Raises ModelInvalid, which says why, when ONNX Runtime cannot load the file."""
+        check_size(file)
         onnxruntime = _quiet_onnxruntime()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
