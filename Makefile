@@ -33,7 +33,7 @@ format: setup ## Format the code
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
-.PHONY: test coverage demo up backends backends-down bench prove docs
+.PHONY: test coverage demo up backends backends-down bench eval prove docs
 test: setup ## Run every test; skips say why
 	$(BIN)/pytest
 
@@ -58,6 +58,9 @@ docs: setup ## Write the generated parts of the documentation
 bench: setup ## Measure pipelines beside the bare functions, and the engine alone; results go to benchmarks/results/
 	$(BIN)/python -m benchmarks.pipelines
 	$(BIN)/python -m benchmarks.engine
+
+eval: setup ## Measure how good the demo's model is; the report is models/coins/EVALUATION.md
+	$(BIN)/python tools/evaluate.py
 
 prove: setup ## Prove it at length, half an hour: kills, ten thousand executions, a soak; reports go to docs/proof/
 	IMAGEFLOW_PROVE=1 $(BIN)/pytest apps/orchestrator/tests/model
