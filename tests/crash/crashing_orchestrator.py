@@ -190,6 +190,7 @@ def main() -> None:
         _wrong_clock(Path(clock))
     from imageflow_orchestrator import app
     from imageflow_orchestrator.call import GrpcCaller
+    from imageflow_orchestrator.stores import store_directory
 
     ledger = Ledger(Path(os.environ[LEDGER_VARIABLE]))
     crash = Crash(ledger, os.environ.get(POINT_VARIABLE, ""), int(os.environ.get(COUNT_VARIABLE, "1")))
@@ -208,7 +209,11 @@ def main() -> None:
         place(tree, *arguments, **options)
 
     changed: Any = app
-    changed.open_store = lambda url: CrashingStore(LocalStore(app.store_directory(url)), crash, ledger)
+
+    async def open_store(settings: Any) -> CrashingStore:
+        return CrashingStore(LocalStore(store_directory(settings.store_url)), crash, ledger)
+
+    changed.open_store = open_store
     changed.LocalEvents = lambda: CrashingEvents(crash, ledger)
     changed.GrpcCaller = CrashingCaller
     serve = app.serve

@@ -12,7 +12,6 @@ from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 import grpc
 
@@ -24,8 +23,6 @@ from imageflow_common.logs import EventLog, configure_logs
 from imageflow_common.rpc import RunningServer, run, service_handler, start_server, wait_for_signal
 from imageflow_common.settings import load_settings
 from imageflow_common.shared import SharedDirectory
-from imageflow_common.store import ObjectStore
-from imageflow_common.store_local import LocalStore
 from imageflow_common.telemetry import configure_telemetry
 
 from .admission import Admission
@@ -42,13 +39,14 @@ from .executions import Executions
 from .images import ImageTransport
 from .janitor import Janitor
 from .planner import Planner
-from .queue_lock import hold_queue
+from .queue_lock import QueueHold, hold_queue
 from .records import Records
 from .recycled import RecycledFiles
 from .registry import Registry, parse_registry
 from .rerun import Reruns
 from .run import Instruments
 from .settings import OrchestratorSettings
+from .stores import open_store, queue_hold
 from .watch import Watcher
 
 log = EventLog(__name__)
@@ -66,6 +64,7 @@ class Orchestrator:
     catalog: LiveCatalog
     engine: Engine
     executions: Executions
+    queue: QueueHold
     janitor: Janitor
     handlers: list[grpc.GenericRpcHandler]
     service_names: list[str]
@@ -78,28 +77,18 @@ def load_registry(path: Path | None) -> Registry:
     return parse_registry(path.read_text(), path=path.name)
 
 
-def open_store(url: str) -> ObjectStore:
-    """The store behind a `file://` URL; a relative directory is relative to the working directory."""
-    return LocalStore(store_directory(url))
-
-
-def store_directory(url: str) -> Path:
-    """The directory that a `file://` URL names."""
-    parts = urlsplit(url)
-    return Path(unquote(parts.netloc + parts.path))
-
-
 @asynccontextmanager
 async def build(settings: OrchestratorSettings) -> AsyncIterator[Orchestrator]:
     """Builds the orchestrator; lets go of everything afterwards."""
     registry = load_registry(settings.registry_file)
-    store = open_store(settings.store_url)
+    store = await open_store(settings)
     transport = ImageTransport(
         SharedDirectory(settings.shared_directory) if settings.shared_directory else None,
         RecycledFiles(_RECYCLED_BYTES, _RECYCLED_SECONDS),
     )
     caller = GrpcCaller(settings.max_message_bytes)
     catalog = LiveCatalog(registry, caller, transport.capability)
+    queue = queue_hold(settings, store)
     definitions, records = Definitions(store), Records(store)
     planner = Planner(catalog, definitions)
     engine = Engine(
@@ -146,7 +135,8 @@ async def build(settings: OrchestratorSettings) -> AsyncIterator[Orchestrator]:
         closing.callback(transport.close)
         closing.push_async_callback(caller.close)
         closing.push_async_callback(events.close)
-        yield Orchestrator(catalog, engine, executions, janitor, handlers, list(names))
+        closing.push_async_callback(queue.let_go)  # when nothing runs any more
+        yield Orchestrator(catalog, engine, executions, queue, janitor, handlers, list(names))
 
 
 async def serve(settings: OrchestratorSettings) -> None:
@@ -161,8 +151,7 @@ async def serve(settings: OrchestratorSettings) -> None:
                 background.create_task(orchestrator.janitor.run()),
                 background.create_task(orchestrator.engine.transport.remove_unused()),
             ]
-            lock_file = store_directory(settings.store_url) / "queue.lock"
-            queue = background.create_task(hold_queue(orchestrator.executions, lock_file))
+            queue = background.create_task(hold_queue(orchestrator.executions, orchestrator.queue))
             log.info("orchestrator.ready", port=running.port, version=VERSION)
             try:
                 await end

@@ -35,7 +35,7 @@ from .live import Key, Live
 from .messages import read_values
 from .news import News
 from .patience import PatientStore, patience_of
-from .pending import Pending, deadline_passed
+from .pending import Pending, deadline_passed, outlives_process
 from .performance import Performance
 from .plan import Plan
 from .planned import ASYNCHRONOUS
@@ -82,6 +82,15 @@ class Executions:
     def hold_queue(self) -> None:
         """From now on this process begins what is accepted; until then whoever holds the queue does."""
         self._holds_queue = True
+
+    async def let_queue_go(self) -> None:
+        """Another process holds it now, and takes up what this one has accepted: that is left as it is."""
+        self._holds_queue = False
+        tasks = [live.task for live in self._live.values() if live.task is not None and outlives_process(live.record)]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
 
     def live(self, namespace: str, execution_id: str) -> Live | None:
         """An execution that this process has not ended yet."""
@@ -338,7 +347,7 @@ class Executions:
                 await self._lifecycle.tell_again(execution)
             return 0
         execution.last_event_number = max(execution.last_event_number, record.reserved_event_number)
-        if record.kind in (ExecutionRecord.ASYNCHRONOUS, ExecutionRecord.BATCH):
+        if outlives_process(record):
             self._begin(held)
             return 1
         if deadline_passed(record):

@@ -106,3 +106,8 @@ def deadline_passed(record: ExecutionRecord) -> bool:
 
 async def _nothing(_: HeldRecord) -> int:
     return 0
+
+
+def outlives_process(record: ExecutionRecord) -> bool:
+    """Whether an execution goes on when the process that accepted it has ended."""
+    return record.kind in (ExecutionRecord.ASYNCHRONOUS, ExecutionRecord.BATCH)

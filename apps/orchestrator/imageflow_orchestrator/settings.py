@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 
 from imageflow_common.settings import PositiveInt, PositiveSeconds, ServerSettings
 
@@ -13,8 +13,34 @@ from imageflow_common.settings import PositiveInt, PositiveSeconds, ServerSettin
 class OrchestratorSettings(ServerSettings):
     """What the orchestrator takes besides what every server does."""
 
-    store_url: Annotated[str, Field(pattern=r"^file://.+")] = "file://./imageflow-data/store"
-    """Where objects are kept: `file://DIRECTORY`."""
+    store_url: Annotated[str, Field(pattern=r"^(file://.+|s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/.*)?)$")] = (
+        "file://./imageflow-data/store"
+    )
+    """Where objects are kept: `file://DIRECTORY`, or `s3://BUCKET` or `s3://BUCKET/PREFIX`."""
+    s3_endpoint: str | None = None
+    """The S3 server, as `https://HOST:PORT`; unset: that of AWS."""
+    s3_region: str = "us-east-1"
+    """The bucket's region."""
+    s3_addressing: Literal["path", "virtual"] | None = None
+    """Whether the bucket stands in the path or in the host name; unset: `path` with an endpoint, `virtual` without."""
+    s3_ca_file: Path | None = None
+    """The certificates to trust (PEM) instead of the usual ones."""
+    s3_create_bucket: bool = False
+    """Whether to make the bucket at the start where there is none."""
+    s3_access_key: SecretStr | None = None
+    """With the next one; unset: what AWS's chain finds (its variables, its files, a role)."""
+    s3_secret_key: SecretStr | None = None
+    """Never shown."""
+    s3_credentials_directory: Path | None = None
+    """A folder with files `access-key` and `secret-key`, such as a mounted secret, instead of the two."""
+    s3_max_connections: PositiveInt = 32
+    """Connections to the S3 server."""
+    s3_attempt_seconds: PositiveSeconds = 10.0
+    """How long a request to the S3 server may take before it is sent again."""
+    s3_deadline_seconds: PositiveSeconds = 30.0
+    """How long it may take with all that."""
+    s3_start_seconds: PositiveSeconds = 30.0
+    """How long to wait at the start for an S3 server that cannot be reached."""
     registry_file: Path | None = None
     """The component registry; unset: resize, detect and filter under their service names."""
     process_records: Literal["none", "failed", "all"] = "failed"

@@ -26,6 +26,9 @@ INDEX_PREFIX = RESERVED + "index/"
 PIPELINES_PREFIX = RESERVED + "pipelines/"
 """One empty object per pipeline id that has a stored definition, by id."""
 
+QUEUE_KEY = ObjectKey(RESERVED + "queue")
+"""Who holds the queue of accepted executions, where several machines share a store."""
+
 UPLOADS_PREFIX = RESERVED + "uploads/"
 """Streams that are on their way into a store that writes them aside first."""
 
