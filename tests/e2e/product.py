@@ -49,6 +49,7 @@ class Product:
     """A running `imageflow up`. Everything it starts inherits a mark in its environment, by which it is found."""
 
     def __init__(self, folder: Path, *arguments: str, environment: dict[str, str] | None = None) -> None:
+        self.arguments, self.environment = arguments, environment or {}
         self.data = folder / "data"
         self.temporary, self.home = folder / "tmp", folder / "home"
         self.temporary.mkdir()
@@ -66,7 +67,7 @@ class Product:
                 env={
                     **clean_environment(),
                     "IMAGEFLOW_MODELS_DIRECTORY": str(self.models),
-                    **(environment or {}),
+                    **self.environment,
                     "TMPDIR": str(self.temporary),
                     "HOME": str(self.home),
                     _MARK: self._mark,

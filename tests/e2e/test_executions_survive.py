@@ -49,7 +49,7 @@ def first(tmp_path: Path) -> Iterator[Product]:
 
 def another_on_its_data(product: Product, folder: Path) -> Product:
     folder.mkdir()
-    another = Product(folder, "--data", str(product.data), environment=SETTINGS)
+    another = Product(folder, *product.arguments, "--data", str(product.data), environment=product.environment)
     another.data = product.data
     return another
 

@@ -56,6 +56,13 @@ def test_the_orchestrator_is_told_its_store_and_its_registry(tmp_path: Path, mon
     assert told["IMAGEFLOW_REGISTRY_FILE"] == str(tmp_path / "run" / "registry.yaml")
 
 
+def test_the_orchestrator_alone_is_told_of_a_store_that_was_asked_for(tmp_path: Path) -> None:
+    asked = {"IMAGEFLOW_STORE_URL": "s3://photos", "IMAGEFLOW_S3_ENDPOINT": "http://127.0.0.1:9000"}
+    topology = plan(tmp_path, UpOptions(environment=asked))
+    assert asked.items() <= topology.orchestrator.environment.items()
+    assert not any(asked.keys() & program.environment.keys() for program in topology.components)
+
+
 def test_replicas_share_one_registry_entry_and_one_cluster(tmp_path: Path) -> None:
     topology = plan(tmp_path, UpOptions(replicas={"resize": 3}))
     replicas = topology.components[:3]

@@ -45,6 +45,8 @@ class _Replicas(click.ParamType[tuple[str, int]]):
     type=click.Path(path_type=Path, dir_okay=False),
     help="Further components (YAML), each with a `command` to start it by or an `address` where it runs.",
 )
+@click.option("--s3", metavar="s3://BUCKET[/PREFIX]", help="Keep objects there; credentials as IMAGEFLOW_S3_… say.")
+@click.option("--s3-endpoint", metavar="URL", help="The S3 server, unless it is AWS's.")
 @click.option("--models", type=click.Path(path_type=Path, file_okay=False), help="The model repository for detect.")
 @click.option(
     "--shared-memory/--no-shared-memory",
@@ -60,6 +62,8 @@ def up(
     data: Path,
     replicas: tuple[tuple[str, int], ...],
     registry: Path | None,
+    s3: str | None,
+    s3_endpoint: str | None,
     models: Path | None,
     shared_memory: bool,
     log_level: str,
@@ -87,6 +91,7 @@ def up(
         log_level=_level(log_level),
         log_format="json" if log_format == "json" else "text",
         shared_memory=shared_memory,
+        environment=_store(s3, s3_endpoint),
     )
 
     async def on_ready(state: UpState, seconds: float) -> None:
@@ -137,6 +142,14 @@ def _end(out: Output, error: Exception, status: int) -> NoReturn:
     out.data({"error": {"message": str(error)}})
     out.note(f"error: {error}")
     sys.exit(status)
+
+
+def _store(s3: str | None, endpoint: str | None) -> dict[str, str]:
+    """What the orchestrator is told of the store besides what is in the environment."""
+    if s3 is not None and not s3.startswith("s3://"):
+        raise click.BadParameter("expected s3://BUCKET or s3://BUCKET/PREFIX", param_hint="--s3")
+    told = {"IMAGEFLOW_STORE_URL": s3, "IMAGEFLOW_S3_ENDPOINT": endpoint}
+    return {name: value for name, value in told.items() if value is not None}
 
 
 def _level(name: str) -> ServiceLogLevel:
