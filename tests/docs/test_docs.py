@@ -88,7 +88,7 @@ def test_generated_parts_are_up_to_date() -> None:
 def test_every_variable_that_is_named_is_one_of_ours() -> None:
     code = "".join(
         path.read_text() for folder in ("libs", "apps") for path in (ROOT / folder).rglob("imageflow_*/**/*.py")
-    )
+    ) + "".join(path.read_text() for path in (ROOT / "backends").glob("*.py"))
     settings = re.findall(r"`(IMAGEFLOW_\w+)` \|", (ROOT / "README.md").read_text())
     for path in PAGES:
         for variable in set(re.findall(r"\bIMAGEFLOW_[A-Z_]+\b", path.read_text())):
