@@ -280,9 +280,10 @@ async def start_server(
     service_names: Sequence[str],
     descriptors: Descriptors,
     described: Sequence[str] = (),
+    ready: bool = True,
 ) -> RunningServer:
-    """Starts serving, with health and reflection, which also tells of the services `described` that others serve.
-    Raises OSError when the port is taken."""
+    """Starts serving, with health (NOT_SERVING at first, unless it is `ready`) and reflection, which also tells of the
+    services `described` that others serve. Raises OSError when the port is taken."""
     server = create_server(settings)
     server.add_generic_rpc_handlers(tuple(handlers))
     status = health.aio.HealthServicer()
@@ -297,8 +298,9 @@ async def start_server(
         raise OSError(f"cannot listen on {address}: is the port taken?") from exc
     gc.freeze()  # what a server is made of stays: the collector need not look at it again and again
     await server.start()
+    response = health_pb2.HealthCheckResponse
     for name in ("", *service_names):
-        await status.set(name, health_pb2.HealthCheckResponse.SERVING)
+        await status.set(name, response.SERVING if ready else response.NOT_SERVING)
     return RunningServer(server, port, status, settings)
 
 

@@ -31,8 +31,10 @@ from .component import Component, describe
 from .descriptors import own_descriptors
 from .errors import DeadlineExceeded, Overloaded, PermissionDenied
 from .images import ImageLimits
+from .lifetime import Lifetime, living
 from .logs import EventLog, configure_logs, log_with
 from .process import Processor
+from .readiness import Unready, keeping_health, why_unready
 from .rpc import Context, came_through_gateway, run, service_handler, start_server, time_remaining, wait_for_signal
 from .settings import ComponentSettings, load_settings
 from .shared import Capability, SharedDirectory
@@ -131,13 +133,14 @@ class ComponentServer:
         self._admission.admit(megapixels)
         timeout = time_remaining(context, self._settings.timeout_seconds)
         start = perf_counter()
-        loop = asyncio.get_running_loop()
-        work = self._threads.submit(copy_context().run, self._work, request, start, start + timeout)
+        loop, lifetime = asyncio.get_running_loop(), Lifetime(timeout)
+        work = self._threads.submit(copy_context().run, self._work, request, start, lifetime)
         work.add_done_callback(lambda _: self._release(loop, megapixels))
         try:
             async with asyncio.timeout(timeout):
                 response = await asyncio.wrap_future(work)
         except BaseException as exc:
+            lifetime.give_up()
             work.add_done_callback(lambda _: self._processor.discard_output(request))
             if isinstance(exc, TimeoutError):
                 raise DeadlineExceeded(f"{self._component.name} took longer than {timeout:.3g} s") from exc
@@ -149,11 +152,11 @@ class ComponentServer:
         with suppress(RuntimeError):  # the loop is closed: nobody is admitted any more
             loop.call_soon_threadsafe(self._admission.release, megapixels)
 
-    def _work(self, request: ComponentRequest, queued: float, expires: float) -> ComponentResponse:
+    def _work(self, request: ComponentRequest, queued: float, lifetime: Lifetime) -> ComponentResponse:
         started = perf_counter()
-        if started >= expires:
+        if not lifetime.remaining():
             raise DeadlineExceeded("the deadline passed while waiting for a slot")
-        with self._observed(request):
+        with self._observed(request), living(lifetime):
             response = self._processor.process(request)
         response.result.timings.queue_ms = (started - queued) * 1e3
         response.result.timings.total_ms += response.result.timings.queue_ms
@@ -204,30 +207,37 @@ class ComponentServer:
 
 
 async def serve_component(
-    component: Component, settings: ComponentSettings, *, on_ready: Callable[[int], None] | None = None
+    component: Component,
+    settings: ComponentSettings,
+    *,
+    on_ready: Callable[[int], None] | None = None,
+    unready: Unready | None = None,
 ) -> int:
-    """Serves until SIGTERM or SIGINT, then ends in order. Tells the port it took by `on_ready`; answers how many
-    requests are computed still, because they outlived the grace period."""
+    """Serves until SIGTERM or SIGINT, then ends in order. Tells the port it took by `on_ready`; its health follows
+    `unready`. Answers how many requests are computed still, because they outlived the grace period."""
     end = wait_for_signal()
     shared = SharedDirectory(settings.shared_directory) if settings.shared_directory else None
     server = ComponentServer(component, settings, shared)
     describe_service = own_descriptors().service("imageflow.v1.ComponentService")
     process_service = component.descriptors.service(component.service_name)
     envelope: dict[str, Any] = {"Process.input": ComponentRequest, "Process.output": ComponentResponse}
+    names = [process_service.full_name, describe_service.full_name]
+    reason = await why_unready(unready)
     running = await start_server(
         settings,
         [
             service_handler(describe_service, {"Describe": server.describe}),
             service_handler(process_service, {"Process": server.process}, messages=envelope),
         ],
-        service_names=[process_service.full_name, describe_service.full_name],
+        service_names=names,
         descriptors=component.descriptors,
+        ready=not reason,
     )
     log.info("component.ready", component=component.name, version=component.version, port=running.port)
     if on_ready is not None:
         on_ready(running.port)
     try:
-        async with giving_back_freed_memory():
+        async with giving_back_freed_memory(), keeping_health(running, names, unready, known=reason):
             await end
     finally:
         await running.stop()
@@ -236,8 +246,9 @@ async def serve_component(
     return server.in_flight
 
 
-def serve(component: Component, settings: ComponentSettings | None = None) -> None:
-    """The whole main program of a component's process. `--version` as its only argument prints that."""
+def serve(component: Component, settings: ComponentSettings | None = None, *, unready: Unready | None = None) -> None:
+    """The whole main program of a component's process. `--version` as its only argument prints that. `unready` says why
+    the component cannot serve, empty when it can; asked each second, in a thread."""
     if sys.argv[1:] == ["--version"]:
         print(component.name, component.version)
         return
@@ -249,7 +260,7 @@ def serve(component: Component, settings: ComponentSettings | None = None) -> No
     flush = configure_telemetry(service=component.name, version=component.version)
     abandoned = 0
     try:
-        abandoned = run(lambda: serve_component(component, settings))
+        abandoned = run(lambda: serve_component(component, settings, unready=unready))
     except OSError as exc:
         print(f"{component.name}: {exc}", file=sys.stderr)
         raise SystemExit(1) from exc

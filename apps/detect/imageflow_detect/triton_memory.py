@@ -1,0 +1,246 @@
+"""System shared memory for tensors, where Triton runs on this machine
+(https://github.com/triton-inference-server/server, "System Shared Memory Extension").
+
+A region is a file of `/dev/shm` that this process writes an image to and Triton its answer. It is reserved whole, so
+that neither finds the memory full in the middle, and registered with Triton once. The file is locked while its owner
+lives: what a process that was killed has left behind is told by that, and swept.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import mmap
+import os
+import secrets
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+DIRECTORY: Final = Path("/dev/shm")  # noqa: S108 - where shm_open looks, on Linux
+PREFIX: Final = "imageflow-triton-"
+MAX_REGIONS: Final = 16
+_STEP_BYTES: Final = 1 << 20
+
+
+class CannotRegister(Exception):
+    """Triton does not see this memory."""
+
+
+class Registrar(Protocol):
+    """Triton's side of it. Registering what is registered, and unregistering what is not, does nothing."""
+
+    def register(self, name: str, size_bytes: int) -> None:
+        """Raises CannotRegister."""
+
+    def unregister(self, name: str) -> None:
+        """Raises CannotRegister while a request in Triton still uses the region."""
+
+
+@dataclass(slots=True, eq=False)
+class Region:
+    """One file of shared memory, mapped. Removed from the file system by `discard`; memory that Triton has mapped goes
+    when it is unregistered."""
+
+    name: str
+    size_bytes: int
+    bytes: npt.NDArray[np.uint8]
+    _lock: int
+    registered: bool = False
+
+    @classmethod
+    def create(cls, size_bytes: int, directory: Path) -> Region:
+        """Raises OSError where there is no room, or no such directory."""
+        name = f"{PREFIX}{secrets.token_hex(8)}"
+        with _alone(directory):
+            fd = os.open(directory / name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+            fcntl.flock(fd, fcntl.LOCK_EX)
+        try:
+            os.posix_fallocate(fd, 0, size_bytes)
+            mapped = mmap.mmap(fd, size_bytes)
+        except OSError:
+            (directory / name).unlink(missing_ok=True)
+            os.close(fd)
+            raise
+        return cls(name, size_bytes, np.frombuffer(mapped, np.uint8), fd)
+
+    def discard(self, directory: Path) -> None:
+        (directory / self.name).unlink(missing_ok=True)
+        os.close(self._lock)
+
+
+@dataclass(slots=True)
+class TensorMemory:
+    """Regions for requests in flight, each used by one at a time; safe to use from any thread.
+
+    A request that ended without Triton's answer may still be read from and written to its region: that region is
+    *doubtful*, and used by nobody until Triton has let go of it. At most `max_regions` are held, doubtful ones
+    included; past that, and wherever memory cannot be shared, tensors travel inline.
+    """
+
+    registrar: Registrar
+    directory: Path = DIRECTORY
+    max_regions: int = MAX_REGIONS
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _free: list[Region] = field(default_factory=list)
+    _doubtful: list[Region] = field(default_factory=list)
+    _in_use: int = 0
+    _refused: bool = False
+    _closed: bool = False
+
+    @contextmanager
+    def lend(self, size_bytes: int) -> Iterator[Region | None]:
+        """A registered region of at least this size for the block, or None: then send it inline. Whatever the block
+        raises makes the region doubtful."""
+        region = self._take(size_bytes)
+        if region is None:
+            yield None
+            return
+        try:
+            yield region
+        except BaseException:
+            self._give_back(region, self._doubtful)
+            raise
+        self._give_back(region, self._free)
+
+    def forget(self) -> None:
+        """Triton has been started anew, perhaps: everything is registered again when it is next used."""
+        with self._lock:
+            self._refused = False
+            for region in self._free:
+                region.registered = False
+
+    def sweep(self) -> None:
+        """Removes what processes that are no more have left, in Triton and here."""
+        for name in _names(self.directory):
+            if _is_dead(self.directory / name):
+                with suppress(CannotRegister):
+                    self.registrar.unregister(name)
+                (self.directory / name).unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Unregisters and removes every region that nobody uses; one in use, when it is given back."""
+        with self._lock:
+            self._closed = True
+            regions = [*self._free, *self._doubtful]
+            self._free, self._doubtful = [], []
+        for region in regions:
+            self._remove(region)
+
+    def _take(self, size_bytes: int) -> Region | None:
+        with self._lock:
+            if self._refused or self._closed:
+                return None
+            region = min((r for r in self._free if r.size_bytes >= size_bytes), key=_size, default=None)
+            if region is not None:
+                self._free.remove(region)
+            self._in_use += 1
+        try:
+            region = region or self._new(size_bytes)
+            if region is not None and not region.registered:
+                self._register(region)
+        except (CannotRegister, OSError):
+            self._lose(region)
+            return None
+        if region is None:
+            self._lose(None)
+        return region
+
+    def _new(self, size_bytes: int) -> Region | None:
+        self._clear_doubtful()
+        with self._lock:
+            full = self._in_use + len(self._free) + len(self._doubtful) > self.max_regions
+            unfit = self._free.pop() if full and self._free else None
+        if unfit is not None:
+            self._remove(unfit)
+        elif full:
+            return None
+        return Region.create(-(-size_bytes // _STEP_BYTES) * _STEP_BYTES, self.directory)
+
+    def _register(self, region: Region) -> None:
+        try:
+            self.registrar.register(region.name, region.size_bytes)
+        except CannotRegister:
+            with self._lock:
+                self._refused = True
+            raise
+        region.registered = True
+
+    def _lose(self, region: Region | None) -> None:
+        with self._lock:
+            self._in_use -= 1
+        if region is not None:
+            region.discard(self.directory)
+
+    def _give_back(self, region: Region, to: list[Region]) -> None:
+        with self._lock:
+            self._in_use -= 1
+            closed = self._closed
+            if not closed:
+                to.append(region)
+        if closed:
+            self._remove(region)
+
+    def _clear_doubtful(self) -> None:
+        with self._lock:
+            doubtful, self._doubtful = self._doubtful, []
+        kept = [region for region in doubtful if not self._let_go(region)]
+        with self._lock:
+            self._doubtful.extend(kept)
+
+    def _let_go(self, region: Region) -> bool:
+        """Whether Triton has let go of it, so that it is gone."""
+        try:
+            self.registrar.unregister(region.name)
+        except CannotRegister:
+            return False
+        region.discard(self.directory)
+        return True
+
+    def _remove(self, region: Region) -> None:
+        with suppress(CannotRegister):
+            self.registrar.unregister(region.name)
+        region.discard(self.directory)
+
+
+def _size(region: Region) -> int:
+    return region.size_bytes
+
+
+def _names(directory: Path) -> list[str]:
+    try:
+        return [name for name in os.listdir(directory) if name.startswith(PREFIX)]
+    except OSError:
+        return []
+
+
+def _is_dead(file: Path) -> bool:
+    """Whether its owner is no more: nobody holds the lock."""
+    try:
+        with _alone(file.parent):
+            fd = os.open(file, os.O_RDONLY | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(fd)
+    return True
+
+
+@contextmanager
+def _alone(directory: Path) -> Iterator[None]:
+    """While this holds, no other process is between making a region and locking it."""
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
