@@ -83,6 +83,16 @@ def test_the_server_chooses_a_key_for_an_upload_without_one(callers: Callers) ->
     assert callers.http.get(f"/v1/images/{stored['key']}").status_code == 404
 
 
+def test_head_tells_of_an_image_what_get_does(callers: Callers) -> None:
+    photo = pictures.photo()
+    callers.http.put("/v1/images/in/told.jpg", content=photo, headers={"content-type": "image/jpeg"})
+    got, told = (callers.http.request(verb, "/v1/images/in/told.jpg") for verb in ("GET", "HEAD"))
+    assert (told.status_code, told.content, told.headers["content-length"]) == (200, b"", str(len(photo)))
+    for name in ("content-type", "imageflow-sha256", "imageflow-size-bytes", "x-content-type-options"):
+        assert told.headers[name] == got.headers[name]
+    assert callers.http.head("/v1/images/in/none.jpg").status_code == 404
+
+
 def test_an_execution_can_be_read_and_listed_afterwards(callers: Callers, examples: Path) -> None:
     upload(callers, "surface/listed.jpg", pictures.photo())
     for number in range(3):
@@ -206,7 +216,10 @@ def test_every_path_of_the_openapi_document_is_served(callers: Callers) -> None:
         for verb in operations:
             target = re.sub(r"{[^}]+}", "no-such-thing", path)
             response = callers.http.request(verb, target, content=b"" if verb in ("post", "put") else None)
-            if response.status_code != 200:  # refused by the service behind it, which is what was asked for
+            if verb == "head":
+                assert response.status_code in (200, 404)
+                assert response.content == b""
+            elif response.status_code != 200:  # refused by the service behind it, which is what was asked for
                 reason = http_refusal(response).reason
                 assert response.status_code in (400, 404), (verb, path, response.text)
                 assert reason != "NO_SUCH_ROUTE", (verb, path)

@@ -197,6 +197,31 @@ async def test_a_download_streams_with_its_metadata_as_headers(client: httpx.Asy
     assert "content-encoding" not in response.headers
 
 
+async def test_head_answers_as_a_download_without_its_bytes(gateway: Gateway, backend: Backend) -> None:
+    """Whatever comes next on the connection is the next answer."""
+
+    async def head(request: Any, context: Any) -> Any:
+        if request.key == "none":
+            raise ObjectNotFound("no object under this key")
+        await context.send_initial_metadata((("imageflow-sha256", "abc"), ("imageflow-size-bytes", "3000000")))
+        return backend.message("google.api.HttpBody")(content_type="image/png")
+
+    backend.answers["ImageService/HeadImage"] = head
+    one = httpx.Limits(max_connections=1)
+    async with httpx.AsyncClient(base_url=gateway.url, timeout=20, limits=one) as client:
+        for _ in range(2):
+            response = await client.head("/v1/images/a/k%20b.png")
+            assert (response.status_code, response.content) == (200, b"")
+            assert response.headers["content-length"] == "3000000"
+            assert response.headers["content-type"] == "image/png"
+            assert response.headers["imageflow-sha256"] == "abc"
+            assert backend.last.requests[0].key == "a/k b.png"
+            missing = await client.head("/v1/images/none")
+            assert (missing.status_code, missing.content) == (404, b"")
+            assert (await client.head("/v1/images/a?key=b")).status_code == 400
+            assert (await client.get("/healthz")).json() is not None
+
+
 async def test_an_error_before_the_first_byte_of_a_download_has_its_status(
     client: httpx.AsyncClient, backend: Backend
 ) -> None:

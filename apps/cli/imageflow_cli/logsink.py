@@ -21,6 +21,7 @@ MAX_LINE_BYTES: Final = 256 * 1024
 _MAX_WAITING_LINES = 1_000
 _RETRY_SECONDS = 0.02
 _NAME_WIDTH = 12
+_TOLD_FIRST = ("method", "path", "status", "duration_ms")
 
 
 class LogSink:
@@ -96,7 +97,7 @@ def _readable(name: str, line: str) -> str:
         time, event = datetime.fromisoformat(fields.pop("time")), str(fields.pop("event"))
     except (ValueError, KeyError, TypeError, AttributeError):
         return line
-    told = {key: value for key, value in fields.items() if value is not None}
+    told = {key: fields[key] for key in (*_TOLD_FIRST, *fields) if fields.get(key) is not None}
     return text_line(time.astimezone().strftime("%H:%M:%S"), "INFO", name, event, told)
 
 

@@ -130,6 +130,7 @@ async def test_bytes_that_are_not_what_is_stored_are_data_loss() -> None:
     methods: dict[str, Callable[..., Any]] = {
         "UploadImage": upload,
         "DownloadImage": download,
+        "HeadImage": nothing,
         "ListImages": nothing,
         "DeleteImage": nothing,
     }

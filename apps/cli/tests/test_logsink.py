@@ -23,7 +23,9 @@ async def test_the_gateways_requests_read_like_the_events_of_services() -> None:
     stream = io.StringIO()
     sink = LogSink(stream, "text")
     request = {"time": "2026-01-02T03:04:05.678Z", "event": "gateway.request", "method": "GET", "path": "/v1/images"}
-    await sink.pass_on("gateway", json.dumps({**request, "status": 200, "flags": None, "user_agent": "a\x1b[0m"}))
+    await sink.pass_on(
+        "gateway", json.dumps({**request, "status": 200, "flags": None, "bytes_sent": 5, "user_agent": "a\x1b[0m"})
+    )
     others = ["[2026-01-02][warning] says Envoy", '{"event": "x"}', "{no JSON", '{"time": 1, "event": 2}']
     for other in others:
         await sink.pass_on("gateway", other)
@@ -31,7 +33,7 @@ async def test_the_gateways_requests_read_like_the_events_of_services() -> None:
     first, *rest = stream.getvalue().splitlines()
     assert re.fullmatch(
         r"gateway +\| \d\d:\d\d:05 INFO    gateway      gateway\.request "
-        r"method=GET path=/v1/images status=200 user_agent=a\\x1b\[0m",
+        r"method=GET path=/v1/images status=200 bytes_sent=5 user_agent=a\\x1b\[0m",
         first,
     )
     assert rest == [f"gateway      | {other}" for other in others]

@@ -32,6 +32,7 @@ class ImageApi:
         return {
             "UploadImage": self.upload,
             "DownloadImage": self.download,
+            "HeadImage": self.head,
             "ListImages": self.list,
             "DeleteImage": self.delete,
         }
@@ -47,16 +48,18 @@ class ImageApi:
     async def download(self, request: stored.DownloadImageRequest, context: Context) -> AsyncIterator[HttpBody]:
         async with self._store.open(parse_user_key(request.key)) as reader:
             info = reader.info
-            headers = [("imageflow-size-bytes", str(info.size_bytes))]
-            if info.sha256:
-                headers.append(("imageflow-sha256", info.sha256))
-            await context.send_initial_metadata(tuple(headers))
+            await context.send_initial_metadata(_headers(info))
             empty = True
             async for chunk in reader:
                 empty = False
                 yield HttpBody(content_type=info.media_type, data=chunk)
             if empty:
                 yield HttpBody(content_type=info.media_type)
+
+    async def head(self, request: stored.HeadImageRequest, context: Context) -> HttpBody:
+        info = await self._store.head(parse_user_key(request.key))
+        await context.send_initial_metadata(_headers(info))
+        return HttpBody(content_type=info.media_type)
 
     async def list(self, request: stored.ListImagesRequest, context: Context) -> stored.ListImagesResponse:
         page = await list_user_objects(
@@ -89,6 +92,11 @@ class ImageApi:
     def _check(self, size: int) -> None:
         if size > self._max_upload_bytes:
             raise ImageTooLarge(f"the upload has more than {self._max_upload_bytes} bytes")
+
+
+def _headers(info: ObjectInfo) -> tuple[tuple[str, str], ...]:
+    size = ("imageflow-size-bytes", str(info.size_bytes))
+    return (size, ("imageflow-sha256", info.sha256)) if info.sha256 else (size,)
 
 
 def _media_type(declared: str) -> str:

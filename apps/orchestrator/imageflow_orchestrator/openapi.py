@@ -57,8 +57,8 @@ def openapi_document(version: str) -> str:
     paths: Json = {}
     for method in _methods():
         for rule in _rules(method):
-            verb = rule.WhichOneof("pattern") or "get"
-            path = re.sub(r"=\*\*", "", getattr(rule, verb))
+            verb, pattern = _served(rule)
+            path = re.sub(r"=\*\*", "", pattern)
             paths.setdefault(path, {})[verb] = writer.operation(method, rule, path)
     document = {
         "openapi": "3.1.0",
@@ -166,6 +166,14 @@ def _rules(method: MethodDescriptor) -> Iterator[HttpRule]:
     if rule.WhichOneof("pattern"):
         yield rule
         yield from rule.additional_bindings
+
+
+def _served(rule: HttpRule) -> tuple[str, str]:
+    """HTTP's method, in lower case, and the pattern of paths."""
+    if rule.HasField("custom"):
+        return rule.custom.kind.lower(), rule.custom.path
+    verb = rule.WhichOneof("pattern") or "get"
+    return verb, getattr(rule, verb)
 
 
 def _ref(name: str) -> Json:

@@ -94,6 +94,8 @@ async def test_what_is_uploaded_in_parts_is_downloaded_with_its_checksum(at: Ser
     assert b"".join(chunk.data for chunk in chunks) == b"one two"
     assert chunks[0].content_type == "image/png"
     assert (headers["imageflow-sha256"], headers["imageflow-size-bytes"]) == (digest, "7")
+    told = await at.call("ImageService/HeadImage", key="a/b.png")
+    assert (told.content_type, told.data) == ("image/png", b"")
 
 
 async def test_an_upload_without_a_key_gets_one(at: Served) -> None:

@@ -27,7 +27,7 @@ from google.api import httpbody_pb2 as google_dot_api_dot_httpbody__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fimageflow/v1/stored_image.proto\x12\x0cimageflow.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"K\n\x12UploadImageRequest\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\"\n\x04\x62ody\x18\x02 \x01(\x0b\x32\x14.google.api.HttpBodyJ\x04\x08\x03\x10\x0b\"\x89\x01\n\x0bStoredImage\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x04\x12\x12\n\nmedia_type\x18\x03 \x01(\t\x12\x0e\n\x06sha256\x18\x04 \x01(\t\x12/\n\x0bupdate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampJ\x04\x08\x06\x10\x10\"#\n\x14\x44ownloadImageRequest\x12\x0b\n\x03key\x18\x01 \x01(\t\"J\n\x11ListImagesRequest\x12\x0e\n\x06prefix\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\r\x12\x12\n\npage_token\x18\x03 \x01(\t\"X\n\x12ListImagesResponse\x12)\n\x06images\x18\x01 \x03(\x0b\x32\x19.imageflow.v1.StoredImage\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"!\n\x12\x44\x65leteImageRequest\x12\x0b\n\x03key\x18\x01 \x01(\t\"\x15\n\x13\x44\x65leteImageResponse2\xd4\x03\n\x0cImageService\x12\x83\x01\n\x0bUploadImage\x12 .imageflow.v1.UploadImageRequest\x1a\x19.imageflow.v1.StoredImage\"5\x82\xd3\xe4\x93\x02/\x1a\x13/v1/images/{key=**}:\x04\x62odyZ\x12\"\n/v1/images:\x04\x62ody(\x01\x12h\n\rDownloadImage\x12\".imageflow.v1.DownloadImageRequest\x1a\x14.google.api.HttpBody\"\x1b\x82\xd3\xe4\x93\x02\x15\x12\x13/v1/images/{key=**}0\x01\x12\x63\n\nListImages\x12\x1f.imageflow.v1.ListImagesRequest\x1a .imageflow.v1.ListImagesResponse\"\x12\x82\xd3\xe4\x93\x02\x0c\x12\n/v1/images\x12o\n\x0b\x44\x65leteImage\x12 .imageflow.v1.DeleteImageRequest\x1a!.imageflow.v1.DeleteImageResponse\"\x1b\x82\xd3\xe4\x93\x02\x15*\x13/v1/images/{key=**}b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fimageflow/v1/stored_image.proto\x12\x0cimageflow.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"K\n\x12UploadImageRequest\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\"\n\x04\x62ody\x18\x02 \x01(\x0b\x32\x14.google.api.HttpBodyJ\x04\x08\x03\x10\x0b\"\x89\x01\n\x0bStoredImage\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x04\x12\x12\n\nmedia_type\x18\x03 \x01(\t\x12\x0e\n\x06sha256\x18\x04 \x01(\t\x12/\n\x0bupdate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampJ\x04\x08\x06\x10\x10\"#\n\x14\x44ownloadImageRequest\x12\x0b\n\x03key\x18\x01 \x01(\t\"\x1f\n\x10HeadImageRequest\x12\x0b\n\x03key\x18\x01 \x01(\t\"J\n\x11ListImagesRequest\x12\x0e\n\x06prefix\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\r\x12\x12\n\npage_token\x18\x03 \x01(\t\"X\n\x12ListImagesResponse\x12)\n\x06images\x18\x01 \x03(\x0b\x32\x19.imageflow.v1.StoredImage\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"!\n\x12\x44\x65leteImageRequest\x12\x0b\n\x03key\x18\x01 \x01(\t\"\x15\n\x13\x44\x65leteImageResponse2\xbc\x04\n\x0cImageService\x12\x83\x01\n\x0bUploadImage\x12 .imageflow.v1.UploadImageRequest\x1a\x19.imageflow.v1.StoredImage\"5\x82\xd3\xe4\x93\x02/\x1a\x13/v1/images/{key=**}:\x04\x62odyZ\x12\"\n/v1/images:\x04\x62ody(\x01\x12h\n\rDownloadImage\x12\".imageflow.v1.DownloadImageRequest\x1a\x14.google.api.HttpBody\"\x1b\x82\xd3\xe4\x93\x02\x15\x12\x13/v1/images/{key=**}0\x01\x12\x66\n\tHeadImage\x12\x1e.imageflow.v1.HeadImageRequest\x1a\x14.google.api.HttpBody\"#\x82\xd3\xe4\x93\x02\x1d\x42\x1b\n\x04HEAD\x12\x13/v1/images/{key=**}\x12\x63\n\nListImages\x12\x1f.imageflow.v1.ListImagesRequest\x1a .imageflow.v1.ListImagesResponse\"\x12\x82\xd3\xe4\x93\x02\x0c\x12\n/v1/images\x12o\n\x0b\x44\x65leteImage\x12 .imageflow.v1.DeleteImageRequest\x1a!.imageflow.v1.DeleteImageResponse\"\x1b\x82\xd3\xe4\x93\x02\x15*\x13/v1/images/{key=**}b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,6 +38,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_IMAGESERVICE'].methods_by_name['UploadImage']._serialized_options = b'\202\323\344\223\002/\032\023/v1/images/{key=**}:\004bodyZ\022\"\n/v1/images:\004body'
   _globals['_IMAGESERVICE'].methods_by_name['DownloadImage']._loaded_options = None
   _globals['_IMAGESERVICE'].methods_by_name['DownloadImage']._serialized_options = b'\202\323\344\223\002\025\022\023/v1/images/{key=**}'
+  _globals['_IMAGESERVICE'].methods_by_name['HeadImage']._loaded_options = None
+  _globals['_IMAGESERVICE'].methods_by_name['HeadImage']._serialized_options = b'\202\323\344\223\002\035B\033\n\004HEAD\022\023/v1/images/{key=**}'
   _globals['_IMAGESERVICE'].methods_by_name['ListImages']._loaded_options = None
   _globals['_IMAGESERVICE'].methods_by_name['ListImages']._serialized_options = b'\202\323\344\223\002\014\022\n/v1/images'
   _globals['_IMAGESERVICE'].methods_by_name['DeleteImage']._loaded_options = None
@@ -48,14 +50,16 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_STOREDIMAGE']._serialized_end=354
   _globals['_DOWNLOADIMAGEREQUEST']._serialized_start=356
   _globals['_DOWNLOADIMAGEREQUEST']._serialized_end=391
-  _globals['_LISTIMAGESREQUEST']._serialized_start=393
-  _globals['_LISTIMAGESREQUEST']._serialized_end=467
-  _globals['_LISTIMAGESRESPONSE']._serialized_start=469
-  _globals['_LISTIMAGESRESPONSE']._serialized_end=557
-  _globals['_DELETEIMAGEREQUEST']._serialized_start=559
-  _globals['_DELETEIMAGEREQUEST']._serialized_end=592
-  _globals['_DELETEIMAGERESPONSE']._serialized_start=594
-  _globals['_DELETEIMAGERESPONSE']._serialized_end=615
-  _globals['_IMAGESERVICE']._serialized_start=618
-  _globals['_IMAGESERVICE']._serialized_end=1086
+  _globals['_HEADIMAGEREQUEST']._serialized_start=393
+  _globals['_HEADIMAGEREQUEST']._serialized_end=424
+  _globals['_LISTIMAGESREQUEST']._serialized_start=426
+  _globals['_LISTIMAGESREQUEST']._serialized_end=500
+  _globals['_LISTIMAGESRESPONSE']._serialized_start=502
+  _globals['_LISTIMAGESRESPONSE']._serialized_end=590
+  _globals['_DELETEIMAGEREQUEST']._serialized_start=592
+  _globals['_DELETEIMAGEREQUEST']._serialized_end=625
+  _globals['_DELETEIMAGERESPONSE']._serialized_start=627
+  _globals['_DELETEIMAGERESPONSE']._serialized_end=648
+  _globals['_IMAGESERVICE']._serialized_start=651
+  _globals['_IMAGESERVICE']._serialized_end=1223
 # @@protoc_insertion_point(module_scope)
