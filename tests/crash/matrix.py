@@ -23,7 +23,7 @@ from . import pictures
 from .points import OUTSIDE, POINTS
 from .shapes import INPUT, SHAPES
 from .stage import Life, Stage, eventually, staged
-from .verdict import Expected, calls_of, faults_found, passed_on_again
+from .verdict import Expected, calls_of, faults_found
 
 _FEEDERS = 2
 _LATEST_KILL_SECONDS = 0.6
@@ -51,7 +51,6 @@ class Tally:
     executions: int = 0
     repeated_calls: int = 0
     told_to_fail: int = 0
-    passed_on_again: int = 0
     faults: list[str] = field(default_factory=list)
 
     @property
@@ -169,7 +168,6 @@ class Matrix:
         self.tally.executions = len(ended)
         self.tally.repeated_calls = sum(times - 1 for times in calls_of(entries).values())
         self.tally.told_to_fail = sum(e.what == "call" and e.words[0] == "flaky" and e.words[1] != "1" for e in entries)
-        self.tally.passed_on_again = passed_on_again(entries)
         for died in self._deaths:
             after = [entry for entry in entries if entry.time > died.moment]
             firsts = (next((e.time for e in after if e.execution_id == name), None) for name in died.pending)

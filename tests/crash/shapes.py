@@ -36,15 +36,6 @@ class Shape:
         path = {"outputPath": f"outputs/{execution_id}!.png"} if self.to_path else {}
         return {"pipeline": self.definition(), "inputPath": INPUT, "executionId": execution_id, **path}
 
-    def passes_on(self) -> dict[str, set[str]]:
-        """The steps without an image of their own, and those whose image they pass on."""
-        looks = ("detect",)
-        return {
-            step["stepId"]: set(step["dependencies"])
-            for step in self.steps
-            if step["componentName"] in looks or step.get("onFailure") == "SKIP"
-        }
-
 
 def _step(step_id: str, component: str, *after: str, **parameters: Any) -> dict[str, Any]:
     return {"stepId": step_id, "componentName": component, "dependencies": list(after), "parameters": parameters}

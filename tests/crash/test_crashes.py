@@ -49,11 +49,7 @@ def report(tallies: Sequence[Tally]) -> None:
         ("ended otherwise than they should", 0),
         ("outputs whose SHA-256 is not that of the same pipeline run in one process", 0),
         ("objects in the store that are damaged", 0),
-        ("steps with an image of their own that were stored, and ran again", 0),
-        (
-            "steps without one that were recorded before what they pass on, and ran again",
-            _sum(tallies, "passed_on_again"),
-        ),
+        ("steps that were stored as finished, and ran again", 0),
         ("executions with more or fewer than one completion, by number", 0),
         ("markers, images in shared memory left", 0),
         ("calls of steps beyond the first, in all", _sum(tallies, "repeated_calls")),
@@ -73,8 +69,7 @@ def report(tallies: Sequence[Tally]) -> None:
         "An orchestrator is killed with SIGKILL, started again on the same data and killed again, while clients create "
         f"executions of {len(SHAPES)} shapes (a line, branches, a step that only looks, retries, a failure passed "
         "over, a failure). Half of the kills are at named points, before, within and after each write, call and "
-        "notice; half at random moments. Figures of what must not be are asserted to be 0. A step that only looks, or "
-        "whose failure is passed over, counts as finished when the image it passes on is stored too. Interrupted is "
+        "notice; half at random moments. Figures of what must not be are asserted to be 0. Interrupted is "
         "what was accepted and not done with; the time until it is worked on again includes the start of the process, "
         "and further kills before that. A kill is outside where what it hits has not been accepted yet, or is done.",
         table(("", ""), figures),

@@ -31,7 +31,7 @@ async def faults_found(stage: Stage, expected: Sequence[Expected], ended: Mappin
     entries = stage.entries()
     faults = [
         *_outcomes(expected, ended),
-        *_repeated_steps(entries, expected),
+        *_repeated_steps(entries),
         *_completions(entries, expected),
         *(f"shared memory holds {name}" for name in stage.images_in_shared_memory()),
     ]
@@ -77,32 +77,18 @@ async def _damaged(store: LocalStore) -> list[str]:
     return faults
 
 
-def _repeated_steps(entries: Sequence[Entry], expected: Sequence[Expected]) -> list[str]:
-    """Calls of steps that a stored record had as finished. One that has no image of its own is finished when those
-    whose image it passes on are."""
-    passes_on = {each.execution_id: each.shape.passes_on() for each in expected}
+def _repeated_steps(entries: Sequence[Entry]) -> list[str]:
+    """Calls of steps that a stored record had as finished."""
     stored: defaultdict[str, set[str]] = defaultdict(set)
     faults = []
     for entry in entries:
         if entry.what == "stored":
             stored[entry.execution_id].update(entry.words)
         elif entry.what == "call":
-            known, step_id = stored[entry.execution_id], entry.words[0]
-            if step_id in known and passes_on[entry.execution_id].get(step_id, set()) <= known:
+            step_id = entry.words[0]
+            if step_id in stored[entry.execution_id]:
                 faults.append(f"{entry.execution_id}: {step_id} was stored, and ran again")
     return faults
-
-
-def passed_on_again(entries: Sequence[Entry]) -> int:
-    """Calls of steps that a stored record had as finished, those that `_repeated_steps` lets pass among them."""
-    stored: defaultdict[str, set[str]] = defaultdict(set)
-    again = 0
-    for entry in entries:
-        if entry.what == "stored":
-            stored[entry.execution_id].update(entry.words)
-        elif entry.what == "call":
-            again += entry.words[0] in stored[entry.execution_id]
-    return again
 
 
 def _completions(entries: Sequence[Entry], expected: Sequence[Expected]) -> list[str]:

@@ -119,6 +119,11 @@ class PlannedStep:
     consumers: int
 
     @property
+    def soft(self) -> bool:
+        """Whether a step after it may start beside it."""
+        return not self.call.changes_image and self.fallback is None
+
+    @property
     def only_looks(self) -> bool:
         """Whether its output image is its input, however it ends."""
         return not self.call.changes_image and (self.fallback is None or not self.fallback.changes_image)

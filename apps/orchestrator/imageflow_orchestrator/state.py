@@ -35,7 +35,7 @@ from .effects import (
 )
 from .planned import Plan
 from .state_machine import Machine
-from .state_resume import standing
+from .state_resume import NOTHING_STANDS, connected, standing
 
 __all__ = [
     "AttemptFailed",
@@ -89,7 +89,7 @@ class ExecutionState:
 
 def begin(plan: Plan) -> tuple[ExecutionState, tuple[Effect, ...]]:
     """A new execution and its first effects."""
-    machine = Machine(plan, {})
+    machine = Machine(plan, NOTHING_STANDS)
     machine.go_on()
     return ExecutionState(machine), machine.take_effects()
 
@@ -103,11 +103,13 @@ def resume(
     was, without StartAttempt and StepSettled; leave failures out to have them tried again. Any other step runs
     when its turn comes, all its retries before it; its attempts are numbered on from the known ones.
 
-    `lost` are the steps whose own image is no longer there. A finished step whose output is lost, or came by a
-    step that is not known to have finished, runs again where an unfinished step, or the pipeline's output, takes
-    it. Raises KeyError for a step that the plan does not have.
+    `lost` are the steps whose own image is no longer there. A finished step whose own image is lost runs again where
+    an unfinished step, or the pipeline's output, takes it. One that passed on what it was given stands: what takes its
+    output takes it from where that comes, if need be when that has run again. Raises KeyError for a step that the plan
+    does not have.
     """
-    machine = Machine(plan, standing(plan, known, lost))
+    stands = standing(plan, known, lost)
+    machine = Machine(connected(plan, stands), stands)
     machine.number_from({step_id: outcome.attempts for step_id, outcome in known.items()})
     machine.go_on()
     return ExecutionState(machine), machine.take_effects()

@@ -27,20 +27,21 @@ from .effects import (
     StepOutcome,
     StepSettled,
 )
-from .planned import Plan
-from .state_resume import starts_after
+from .planned import Plan, PlannedStep
+from .state_resume import Standing, starts_after
 from .state_track import Phase, Track, feeding
 
 
 class Machine:
     """One execution. Mutable: `effects` grows with each transition until `take_effects` empties it.
 
-    `adopted` are the outcomes of an earlier run that stand (none, for a new execution).
+    `stands` is what stands of an earlier run (nothing, for a new execution).
     """
 
-    def __init__(self, plan: Plan, adopted: Mapping[StepId, StepOutcome]) -> None:
+    def __init__(self, plan: Plan, stands: Standing) -> None:
         self._plan = plan
-        self._adopted = adopted
+        self._adopted = stands.outcomes
+        self._feeding = stands.feeding
         self._effects: list[Effect] = []
         self._to_settle: deque[tuple[Track, StepOutcome]] = deque()
         self._loose: list[Track] = []
@@ -48,11 +49,11 @@ class Machine:
         self._running = 0
         self._status = Status.COMPLETED
         self._failure: Failure | None = None
-        self._tracks = {step.step_id: Track(step, step.call, feeding(step)) for step in plan.steps}
+        self._tracks = {step.step_id: Track(step, step.call, self._held_inputs(step)) for step in plan.steps}
         self._starts: defaultdict[StepId, list[Track]] = defaultdict(list)
         self._frees: defaultdict[StepId, list[Track]] = defaultdict(list)
         self._dependents: defaultdict[StepId, list[Track]] = defaultdict(list)
-        for step_id, waited_for in starts_after(plan, adopted).items():
+        for step_id, waited_for in starts_after(plan, stands.outcomes).items():
             self._connect(self._tracks[step_id], waited_for)
 
     @property
@@ -137,7 +138,9 @@ class Machine:
         self._wind_up()
 
     def _adopt(self, track: Track, outcome: StepOutcome) -> Track:
-        track.call, track.image, track.failure = outcome.call or track.call, outcome.image_source, outcome.failure
+        track.call, track.failure = outcome.call or track.call, outcome.failure
+        own = outcome.image_source == track.step.step_id
+        track.image = track.step.step_id if own else self._image_of(track.call.passes_on)
         self._settle(track, outcome)
         return track
 
@@ -167,7 +170,14 @@ class Machine:
         self._effects.append(StartAttempt(track.step.step_id, track.attempt, track.call, inputs, track.in_fallback))
 
     def _image_of(self, step_id: StepId | None) -> StepId | None:
-        return None if step_id is None else self._tracks[step_id].image
+        fed_by = self._feeding(step_id)
+        return None if fed_by is None else self._tracks[fed_by].image
+
+    def _held_inputs(self, step: PlannedStep) -> tuple[StepId, ...]:
+        if step.step_id in self._adopted:
+            return feeding(step)
+        fed_by = (self._feeding(step_id) for step_id in feeding(step))
+        return tuple(dict.fromkeys(step_id for step_id in fed_by if step_id is not None))
 
     def _back_off(self, track: Track, retry_after: timedelta | None) -> None:
         self._enter(track, Phase.BACKING_OFF)
@@ -278,7 +288,7 @@ class Machine:
             if own and not track.wanted:
                 self._effects.append(ReleaseOutput(track.step.step_id, track.attempt))
                 track.image = None
-            passed_on = track.call.passes_on if track.wanted and not own else None
+            passed_on = self._feeding(track.call.passes_on) if track.wanted and not own else None
             dropped = [step_id for step_id in track.held_inputs if step_id != passed_on]
             track.held_inputs = track.held_inputs[:0] if passed_on is None else (passed_on,)
             for step_id in dropped:
@@ -342,7 +352,7 @@ class Machine:
             status=self._status,
             steps=outcomes,
             failure=self._failure,
-            image_source=output.image_source if completed else None,
+            image_source=self._tracks[self._plan.output.step_id].image if completed else None,
             encoded_by_output_step=completed and output.status is Status.COMPLETED,
         )
         self._effects.append(Finished(outcome))

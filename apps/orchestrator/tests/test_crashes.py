@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 from orchestrator_executions import Site, crash, site, until
-from orchestrator_scripted import JPEG, QUICK, eventually, step
+from orchestrator_scripted import JPEG, QUICK, eventually, never, step
 
 from imageflow.v1.execution_pb2 import Execution
 from imageflow.v1.record_pb2 import RecordedRequest
 from imageflow_common.errors import ImageFlowError, Unavailable
 from imageflow_common.events import Event
+from imageflow_common.formats import RAW
 from imageflow_common.store import ObjectKey
 
 CHAIN = (
@@ -142,6 +143,34 @@ async def test_a_result_whose_image_is_gone_or_cut_is_computed_again(tmp_path: P
         done = await on.ended()
 
         assert (done.status, await output(on)) == (Execution.COMPLETED, expected)
+
+
+async def test_a_looker_that_had_finished_does_not_look_again_though_the_image_it_passed_on_was_not_stored(
+    tmp_path: Path,
+) -> None:
+    """R55: its result is in the record; what takes its image waits until that has been made again."""
+    steps = (step("a"), step("look", "detect", "a"), step("b", "filter", "look"))
+    async with site(tmp_path, script={"b": [never]}) as first:
+        first.store.holds = "artifacts/default/e/a"
+        await first.accept(first.request(*steps, output_path="out.jpg"))
+        await until(lambda: looked(first))
+        first.store.dead.set()
+        await crash()
+        first.store.dead.clear()
+        await first.store.delete(ObjectKey("artifacts/default/e/a/1"))
+        first.store.dead.set()
+    async with site(tmp_path) as on:
+        await on.executions.recover()
+        done = await on.ended()
+
+        assert done.status == Execution.COMPLETED
+        assert [call.step_id for call in on.at.caller.calls] == ["a", "b"]
+        assert on.at.caller.called("b")[0].request.inputs[0].media_type == RAW  # of `a`, and not the pipeline's input
+        assert done.results["look"].status == Execution.COMPLETED
+
+
+async def looked(on: Site) -> bool:
+    return await finished(on) == {"look"}
 
 
 async def begin_batch(on: Site) -> None:

@@ -314,8 +314,32 @@ FAULTS = (
     Fault(
         "a passed-on image is there though the step that it came by runs again",
         "state_resume",
-        "return came_by is not None and came_by in there and known[came_by].image_source == outcome.image_source",
-        "return outcome.image_source not in lost",
+        "if came_by is None or came_by in found:",
+        "if came_by is None or came_by not in lost:",
+    ),
+    Fault(
+        "a step that passed on what is gone runs again",
+        "state_resume",
+        "elif outcome is not None and _passed_on(step, outcome) and step.step_id not in lost:",
+        "elif False:",
+    ),
+    Fault(
+        "what takes an image past a finished step does not wait for it",
+        "state_resume",
+        "return replace(step, dependencies=(*step.dependencies, *new), withheld_by=withheld_by)",
+        "return step",
+    ),
+    Fault(
+        "what takes an image past a finished step passes before the looker that it came by",
+        "state_resume",
+        "withheld_by = (*step.withheld_by, *(fed for fed in new if fed in soft))",
+        "withheld_by = step.withheld_by",
+    ),
+    Fault(
+        "an image that is taken past a finished step is not held for that",
+        "state_machine",
+        "fed_by = (self._feeding(step_id) for step_id in feeding(step))",
+        "fed_by = iter(feeding(step))",
     ),
     Fault(
         "attempts are numbered from one again",

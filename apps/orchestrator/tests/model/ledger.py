@@ -45,6 +45,7 @@ class Ledger:
         self.cancelled: list[_Attempt] = []
         self.started: list[_Attempt] = []
         self.settled = dict(adopted)
+        self._adopted = frozenset(adopted)
         self.finished: Finished | None = None
         self._gone = frozenset(lost).intersection(adopted)
         self._last = {step.step_id: attempts.get(step.step_id, 0) for step in plan.steps}
@@ -131,9 +132,14 @@ class Ledger:
             for need in self.steps[step_id].dependencies:
                 assert self.settled[need].passed, f"{step_id} passed before {need}"
         if outcome.because_of is not None:
-            assert outcome.because_of in self.steps[step_id].dependencies
+            assert self._rests_on(step_id, outcome.because_of)
             assert not self.settled[outcome.because_of].passed
         self.settled[step_id] = outcome
+
+    def _rests_on(self, step_id: StepId, other: StepId) -> bool:
+        """Whether a step depends on another: by itself, or through steps that had finished before the crash."""
+        needs = self.steps[step_id].dependencies
+        return other in needs or any(need in self._adopted and self._rests_on(need, other) for need in needs)
 
     def _release(self, effect: ReleaseOutput) -> None:
         key = (effect.step_id, effect.attempt)

@@ -73,6 +73,7 @@ class Reference:
         for name, verdict in self.known.items():
             self.doing[name].attempt = verdict.attempts
         self.adopted = self._adopted()
+        self.passed_by = {name for name in self.adopted if self._is_passed_by(name, self.adopted)}
         for node in self.dag.nodes:
             if node.name in self.adopted:
                 self.verdicts[node.name] = verdict = self.known[node.name]
@@ -153,9 +154,9 @@ class Reference:
             return False
         if doing.phase == "failed":
             self._settle(node.name, "FAILED")
-        elif any(need in self.verdicts and not self.verdicts[need].passed for need in node.needs):
+        elif any(need in self.verdicts and not self.verdicts[need].passed for need in self._needs(node)):
             self._settle(node.name, "HELD_BACK")
-        elif doing.answered_well and all(need in self.verdicts for need in node.needs):
+        elif doing.answered_well and all(need in self.verdicts for need in self._needs(node)):
             self._settle(node.name, "COMPLETED" if doing.phase == "succeeded" else "SKIPPED_OVER")
         return node.name in self.verdicts
 
@@ -169,7 +170,7 @@ class Reference:
         """A looker's output is its input, so what needs one waits for what the looker waits for."""
         return all(
             self._ready(self.nodes[need]) if self._soft(need) and need not in self.adopted else self._has_passed(need)
-            for need in node.needs
+            for need in self._needs(node)
         )
 
     def _soft(self, name: str) -> bool:
@@ -181,7 +182,7 @@ class Reference:
     def _start(self, name: str) -> None:
         doing = self.doing[name]
         doing.phase, doing.attempt, doing.tries = "running", doing.attempt + 1, doing.tries + 1
-        images = tuple(self._image(feed) for feed in self.nodes[name].feeds)
+        images = tuple(self._image(feed) for feed in self._feeds(self.nodes[name]))
         self.said.append(("start", name, doing.attempt, doing.in_fallback, images))
 
     def _no_more_tries(self, name: str) -> None:
@@ -230,7 +231,8 @@ class Reference:
         elif self.first_error:
             self.said.append(("finish", "FAILED", self.first_error[1], None, False))
         else:
-            self.said.append(("finish", "COMPLETED", None, output.image, output.kind == "COMPLETED"))
+            image = self._image(self.dag.output)
+            self.said.append(("finish", "COMPLETED", None, image, output.kind == "COMPLETED"))
 
     # Images.
 
@@ -242,9 +244,7 @@ class Reference:
         """Whose own image the step's output is, as far as it is known."""
         if name is None:
             return None
-        if name in self.adopted:
-            return self.known[name].image
-        return name if self.doing[name].own_image else self._image(self.nodes[name].feeds[0])
+        return name if self.doing[name].own_image else self._image(self._feeds(self.nodes[name])[0])
 
     def _release(self) -> None:
         for name, doing in self.doing.items():
@@ -264,9 +264,10 @@ class Reference:
         return any(self._may_ask(node, name) for node in self.dag.nodes)
 
     def _may_ask(self, node: Node, name: str) -> bool:
-        if name not in node.feeds:
+        feeds = self._feeds(node)
+        if name not in feeds:
             return False
-        passes_it_on = not self.doing[node.name].own_image and node.feeds[0] == name
+        passes_it_on = not self.doing[node.name].own_image and feeds[0] == name
         return node.name not in self.verdicts or (passes_it_on and self._may_be_asked_for(node.name))
 
     # Who is meant.
@@ -286,25 +287,48 @@ class Reference:
         return counts and attempt == self.doing[name].attempt
 
     def _adopted(self) -> set[str]:
-        """The steps that had passed or failed for good, less those whose output is asked for and gone."""
+        """The steps that had passed or failed for good, less those whose own image is asked for and gone, and the
+        pipeline's output where it is."""
         adopted = {name for name, verdict in self.known.items() if verdict.passed or verdict.kind == "FAILED"}
-        while gone := [name for name in adopted if self._is_gone(name) and self._is_asked_for(name, adopted)]:
+        while gone := [
+            name
+            for name in adopted
+            if self._is_gone(name) and self._is_asked_for(name, adopted) and not self._is_passed_by(name, adopted)
+        ]:
             adopted.difference_update(gone)
         return adopted
 
+    def _is_passed_by(self, name: str, adopted: set[str]) -> bool:
+        """Whether it had passed on an image that is gone and asked for, which then comes from where it came."""
+        passed_on = self.known[name].passed and self.known[name].image != name and name not in self.lost
+        return passed_on and name != self.dag.output and self._is_gone(name) and self._is_asked_for(name, adopted)
+
+    def _feeds(self, node: Node) -> tuple[str | None, ...]:
+        return node.feeds if node.name in self.adopted else tuple(self._past(feed) for feed in node.feeds)
+
+    def _past(self, name: str | None) -> str | None:
+        return self._past(self.nodes[name].feeds[0]) if name in self.passed_by else name  # type: ignore[index]
+
+    def _needs(self, node: Node) -> set[str]:
+        return {*node.needs, *(feed for feed in self._feeds(node) if feed is not None)}
+
     def _is_gone(self, name: str) -> bool:
-        """Whether its output was an image that is lost, or came by a step of which nothing is known."""
+        """Whether its output was an image that is lost, or came by a step that is not known to have passed."""
         verdict = self.known[name]
-        if verdict.image is None or not verdict.passed:
+        if not verdict.passed:
             return False
-        if verdict.image == name:
-            return name in self.lost
+        if name in self.lost:
+            return True
         before = self.nodes[name].feeds[0]
-        assert before is not None
-        return before not in self.known or self.known[before].image != verdict.image or self._is_gone(before)
+        if verdict.image == name or before is None:
+            return False
+        return before not in self.known or not self.known[before].passed or self._is_gone(before)
 
     def _is_asked_for(self, name: str, adopted: set[str]) -> bool:
-        return name == self.dag.output or any(name in node.feeds for node in self.dag.nodes if node.name not in adopted)
+        if name == self.dag.output or any(name in node.feeds for node in self.dag.nodes if node.name not in adopted):
+            return True
+        onwards = [node.name for node in self.dag.nodes if node.feeds[0] == name and node.name in adopted]
+        return any(self._is_passed_by(other, adopted) for other in onwards)
 
 
 def counted(said: list[Said]) -> Counter[Said]:

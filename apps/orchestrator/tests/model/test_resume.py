@@ -198,3 +198,29 @@ def test_an_execution_is_idle_while_only_retries_are_waited_for(plan: Planner) -
     state, _ = advance(state, AttemptSucceeded(A, 2))
     assert state.finished
     assert not state.idle
+
+
+def test_a_finished_looker_stands_though_what_it_looked_at_is_lost(plan: Planner) -> None:
+    """What takes its output takes the image when it has been made again."""
+    looked = plan(step("a", "resize"), step("b", "look", "a"), step("c", "filter", "b"))
+    state, effects = resume(looked, {B: passed("a")})
+    assert started(effects) == [("a", 1, [None])]
+    state, effects = advance(state, AttemptSucceeded(A, 1))
+    assert started(effects) == [("c", 1, ["a"])]
+    _, effects = advance(state, AttemptSucceeded(C, 1))
+    assert isinstance(effects[-1], Finished)
+    assert effects[-1].outcome.steps[B] == passed("a")
+
+
+def test_what_follows_a_finished_looker_is_held_back_by_what_it_looked_at(plan: Planner) -> None:
+    looked = plan(step("a", "resize"), step("b", "look", "a"), step("c", "filter", "b"))
+    state, _ = resume(looked, {B: passed("a")})
+    _, effects = advance(state, AttemptFailed(A, 1, _BAD))
+    assert isinstance(effects[-1], Finished)
+    assert effects[-1].outcome.steps[C].because_of == A
+    assert effects[-1].outcome.steps[B].passed
+
+
+def test_a_finished_looker_runs_again_where_its_own_answer_is_the_output_and_lost(plan: Planner) -> None:
+    looked = plan(step("a", "resize"), step("b", "look", "a"))
+    assert started(resume(looked, {A: passed("a"), B: passed("a")}, lost={B})[1]) == [("b", 2, ["a"])]
