@@ -58,6 +58,7 @@ docs: setup ## Write the generated parts of the documentation
 bench: setup ## Measure pipelines beside the bare functions, and the engine alone; results go to benchmarks/results/
 	$(BIN)/python -m benchmarks.pipelines
 	$(BIN)/python -m benchmarks.engine
+	$(BIN)/python -m benchmarks.detect
 
 eval: setup ## Measure how good the demo's model is; the report is models/coins/EVALUATION.md
 	$(BIN)/python tools/evaluate.py

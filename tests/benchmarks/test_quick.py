@@ -35,3 +35,13 @@ def test_a_quick_run_of_the_engine_measures_everything(tmp_path: Path) -> None:
     assert figures["resumed_executions"] == 10
     assert figures["step_ms"]["p50"] > 0
     assert "| 10 interrupted executions finished in |" in (tmp_path / "engine.md").read_text()
+
+
+def test_a_quick_run_of_detect_reports_what_it_costs(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "benchmarks.detect", "--rounds", "3", "--output", str(tmp_path)]
+    ended = subprocess.run(command, cwd=TREE, capture_output=True, text=True, timeout=100, check=False)
+    assert ended.returncode == 0, ended.stderr
+    results = json.loads((tmp_path / "detect.json").read_text())
+    assert set(results["models"]["coins"]) == {"ours", "bare", "inference alone"}
+    assert set(results["post_processing"]) == {"yolo_v8", "yolo_v5"}
+    assert "| coins |" in (tmp_path / "detect.md").read_text()

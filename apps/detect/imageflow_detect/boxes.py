@@ -53,6 +53,8 @@ def joined(parts: Sequence[Boxes]) -> Boxes:
 
 def map_corners(corners: Floats, affine: Affine) -> Floats:
     """The upright rectangles (N, 4) around the images of upright rectangles (N, 4) under the map."""
+    if not (affine.b or affine.d) and affine.a > 0 and affine.e > 0:  # the usual one turns nothing
+        return corners * (affine.a, affine.e, affine.a, affine.e) + (affine.c, affine.f, affine.c, affine.f)
     left, top, right, bottom = corners.T
     points = np.stack([left, top, right, top, left, bottom, right, bottom], axis=1).reshape(-1, 2)
     mapped = affine.apply(points).reshape(-1, 4, 2)

@@ -12,6 +12,8 @@ from __future__ import annotations
 import os
 import re
 import threading
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -26,6 +28,7 @@ HOW_TO_ADD: Final = "add one with: imageflow models add FILE.onnx --name NAME --
 _NAME: Final = re.compile(NAME_PATTERN)
 _VERSION: Final = re.compile(r"[1-9][0-9]{0,17}")
 _MOST_NAMES_IN_A_MESSAGE: Final = 20
+_TICKS_NS: Final = 2_000_000_000
 
 
 class ModelNotFound(FailedPrecondition):
@@ -59,8 +62,20 @@ class _ReadManifest:
     manifest: Manifest
 
 
+@dataclass(frozen=True, slots=True)
+class _Resolved:
+    """A model, and how everything looked that it depends on: when nothing has changed since, it is still the one."""
+
+    model: Model
+    looks: Mapping[Path, tuple[int, int, int]]
+
+    def still_holds(self) -> bool:
+        return all(_look(path) == look for path, look in self.looks.items())
+
+
 class ModelRepository:
-    """Reads a folder of models; safe to use from any thread. Models added while it runs are seen at once.
+    """Reads a folder of models; safe to use from any thread. What is added, changed or removed while it runs is seen
+    with the next call: the folders' and files' times are looked at, and what has not changed is not read again.
 
     Names are confined: nothing outside `directory` is ever opened, neither by `..` nor by a symbolic link.
     """
@@ -68,6 +83,7 @@ class ModelRepository:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._manifests: dict[str, _ReadManifest] = {}
+        self._resolved: dict[tuple[str, str], _Resolved] = {}
         self._lock = threading.Lock()
 
     @property
@@ -91,6 +107,17 @@ class ModelRepository:
 
         Raises ModelNotFound, whose text names what there is, and ModelInvalid for a manifest with faults.
         """
+        known = self._resolved.get((name, version))
+        if known is not None and known.still_holds():
+            return known.model
+        self._resolved.pop((name, version), None)
+        looks = self._looks(name)
+        model = self._resolve(name, version)
+        if _are_old(looks):
+            self._resolved[name, version] = _Resolved(model, looks)
+        return model
+
+    def _resolve(self, name: str, version: str) -> Model:
         versions = self.versions(name)
         if not versions:
             raise self._no_model(name)
@@ -100,6 +127,15 @@ class ModelRepository:
             there = ", ".join(str(each) for each in versions)
             raise ModelNotFound(f"model '{name}' has no version {_quoted(version)}; there are: {there}")
         return Model(name, number, self._manifest(name), file)
+
+    def _looks(self, name: str) -> dict[Path, tuple[int, int, int]]:
+        """Of everything that decides which file and manifest a model has; empty for a name that is none."""
+        if not _NAME.fullmatch(name):
+            return {}
+        folder = self._directory / name
+        versions = [folder / entry for entry in _entries(folder) if _VERSION.fullmatch(entry)]
+        files = [version / MODEL_FILE for version in versions]
+        return {path: _look(path) for path in (self._directory, folder, folder / MANIFEST_FILE, *versions, *files)}
 
     def _manifest(self, name: str) -> Manifest:
         """Read again only when the file has changed."""
@@ -142,6 +178,20 @@ class ModelRepository:
         more = len(names) - _MOST_NAMES_IN_A_MESSAGE
         there += f" and {more} more" if more > 0 else ""
         return ModelNotFound(f"no model {_quoted(name)} in the model repository; {there}; {HOW_TO_ADD}")
+
+
+def _look(path: Path) -> tuple[int, int, int]:
+    """What changes with a file or folder: its number, its time and its size; of a link, those of the link."""
+    try:
+        status = os.lstat(path)
+    except OSError:
+        return 0, 0, 0
+    return status.st_ino, status.st_mtime_ns, status.st_size
+
+
+def _are_old(looks: Mapping[Path, tuple[int, int, int]]) -> bool:
+    """Whether a further change is sure to show in a time: clocks of files tick some hundred times a second."""
+    return max((mtime for _, mtime, _ in looks.values()), default=0) < time.time_ns() - _TICKS_NS
 
 
 def _chosen(versions: tuple[int, ...], version: str) -> int | None:

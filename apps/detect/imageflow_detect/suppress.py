@@ -34,21 +34,32 @@ def suppress(boxes: Boxes, threshold: float, *, at_most: int, class_agnostic: bo
 
 def overlap(some: Floats, others: Floats) -> Floats:
     """Intersection over union (len(some), len(others)) of rectangles with an area."""
-    left, top, right, bottom = (column[:, None] for column in some.T)
-    left2, top2, right2, bottom2 = others.T
-    across = np.minimum(right, right2) - np.maximum(left, left2)
-    down = np.minimum(bottom, bottom2) - np.maximum(top, top2)
-    shared = np.maximum(across, 0.0) * np.maximum(down, 0.0)
-    areas = (right - left) * (bottom - top) + (right2 - left2) * (bottom2 - top2)
-    return cast(Floats, shared / (areas - shared))
+    shared = _common_span(some, others, 0)
+    shared *= _common_span(some, others, 1)
+    union = np.add(_areas(some)[:, None], _areas(others))
+    union -= shared
+    shared /= union
+    return shared
+
+
+def _common_span(some: Floats, others: Floats, axis: int) -> Floats:
+    """How long the common part is across (0) or down (1); 0 where there is none."""
+    span: Floats = np.minimum(some[:, axis + 2, None], others[:, axis + 2])
+    span -= np.maximum(some[:, axis, None], others[:, axis])
+    return np.maximum(span, 0.0, out=span)
+
+
+def _areas(corners: Floats) -> Floats:
+    return (corners[:, 2] - corners[:, 0]) * (corners[:, 3] - corners[:, 1])
 
 
 def _survivors(overlapping: Booleans) -> Booleans:
     """Which of N boxes, strongest first, stay, by who overlaps whom (N, N)."""
     alive = np.ones(len(overlapping), np.bool_)
-    for number, rivals in enumerate(overlapping):
+    weaker = np.triu(overlapping, 1)
+    for number in np.flatnonzero(weaker.any(axis=1)):
         if alive[number]:
-            alive[number + 1 :] &= ~rivals[number + 1 :]
+            alive &= ~weaker[number]
     return alive
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -127,3 +128,74 @@ def test_a_changed_manifest_is_seen(folder: Path) -> None:
     assert repository.resolve("toy").manifest is repository.resolve("toy").manifest
     (folder / "toy" / "manifest.yaml").write_text(manifest_of(labels=("cow", "hen")).to_yaml() + "\n")
     assert repository.resolve("toy").labels == ("cow", "hen")
+
+
+def age(folder: Path) -> None:
+    """As if nothing had happened here for an hour."""
+    for path in [folder, *folder.rglob("*")]:
+        status = path.stat()
+        os.utime(path, ns=(status.st_atime_ns - 3600 * 10**9, status.st_mtime_ns - 3600 * 10**9))
+
+
+def test_nothing_is_read_again_that_has_not_changed(folder: Path) -> None:
+    place(folder, "toy", columns())
+    age(folder)
+    repository = ModelRepository(folder)
+    assert repository.resolve("toy") is repository.resolve("toy")
+
+
+def add_version(folder: Path) -> None:
+    place(folder, "toy", columns(), version=2)
+
+
+def fill_version(folder: Path) -> None:
+    (folder / "toy" / "3" / "model.onnx").write_bytes((folder / "toy" / "1" / "model.onnx").read_bytes())
+
+
+def remove_version(folder: Path) -> None:
+    (folder / "toy" / "1" / "model.onnx").unlink()
+
+
+def change_manifest(folder: Path) -> None:
+    (folder / "toy" / "manifest.yaml").write_text(manifest_of(labels=("cow", "hen")).to_yaml())
+
+
+def change_nothing_but_the_manifests_inode(folder: Path) -> None:
+    manifest, other = folder / "toy" / "manifest.yaml", folder / "toy" / ".new"
+    status = manifest.stat()
+    other.write_text(manifest.read_text().replace("dog", "hen"))
+    os.utime(other, ns=(status.st_atime_ns, status.st_mtime_ns))
+    other.rename(manifest)
+
+
+def lead_outside(folder: Path) -> None:
+    (folder / "toy" / "1").rename(folder.parent / "outside")
+    (folder / "toy" / "1").symlink_to(folder.parent / "outside")
+
+
+@pytest.mark.parametrize(
+    ("change", "afterwards"),
+    [
+        (add_version, (2, ("cat", "dog"))),
+        (fill_version, (3, ("cat", "dog"))),
+        (remove_version, None),
+        (change_manifest, (1, ("cow", "hen"))),
+        (change_nothing_but_the_manifests_inode, (1, ("cat", "hen"))),
+        (lead_outside, None),
+    ],
+)
+def test_what_changes_is_seen_with_the_next_call(
+    folder: Path, change: Callable[[Path], None], afterwards: tuple[int, tuple[str, ...]] | None
+) -> None:
+    place(folder, "toy", columns())
+    (folder / "toy" / "3").mkdir()
+    age(folder)
+    repository = ModelRepository(folder)
+    assert repository.resolve("toy").version == 1
+    change(folder)
+    if afterwards is None:
+        with pytest.raises(ModelNotFound):
+            repository.resolve("toy")
+    else:
+        model = repository.resolve("toy")
+        assert (model.version, model.labels) == afterwards
