@@ -55,7 +55,7 @@ backends-down: setup ## End what `make backends` started
 docs: setup ## Write the generated parts of the documentation
 	$(BIN)/python tools/docs.py
 
-bench: setup ## Measure pipelines beside the bare functions, and the engine alone; results go to benchmarks/results/
+bench: setup ## Measure pipelines beside the bare functions, the engine and detect alone; results go to benchmarks/results/
 	$(BIN)/python -m benchmarks.pipelines
 	$(BIN)/python -m benchmarks.engine
 	$(BIN)/python -m benchmarks.detect
