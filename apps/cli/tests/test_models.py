@@ -29,11 +29,21 @@ def test_a_model_is_added_listed_and_removed(file: Path, tmp_path: Path) -> None
     assert "layout yolo_v8, guessed: 'output0' is [1, 6, 100]: 4 + 2 classes, 100 anchors" in added.stdout
     assert "tried on a photograph: found dog 0.75" in added.stdout
     assert "added toy version 1: cat, dog" in added.stdout
-    assert json.loads(invoke("list", "--json", folder=tmp_path).stdout) == [
-        {"name": "toy", "versions": [1], "labels": ["cat", "dog"]}
-    ]
+    (listed,) = json.loads(invoke("list", "--json", folder=tmp_path).stdout)
+    assert (listed["name"], listed["versions"], listed["labels"]) == ("toy", [1], ["cat", "dog"])
+    assert (listed["layout"], listed["licence"], listed["source"]) == ("yolo_v8", "unknown", "toy.onnx")
     assert invoke("remove", "toy", folder=tmp_path).stdout == "removed toy\n"
     assert json.loads(invoke("list", "--json", folder=tmp_path).stdout) == []
+
+
+def test_a_model_that_cannot_be_used_is_listed_with_its_fault(file: Path, tmp_path: Path) -> None:
+    for name in ("bad", "good"):
+        invoke("add", file, "--name", name, "--labels", "cat,dog", folder=tmp_path)
+    (tmp_path / "models" / "bad" / "manifest.yaml").write_text("name: other")
+    bad, good = json.loads(invoke("list", "--json", folder=tmp_path).stdout)
+    assert "the manifest of model 'bad' is not valid" in bad["fault"]
+    assert good["fault"] == ""
+    assert "the manifest of model 'bad' is not valid" in invoke("list", folder=tmp_path).stdout
 
 
 def test_what_is_added_is_said_as_json(file: Path, tmp_path: Path) -> None:

@@ -13,10 +13,13 @@ from imageflow_common.errors import FailedPrecondition
 from imageflow_common.pixels import Pixels
 from imageflow_detect import openimages
 from imageflow_detect.adding import accept_model
-from imageflow_detect.backend import OnnxBackend
+from imageflow_detect.backend import OnnxBackend, OnnxSession
 from imageflow_detect.detect import Box, Detector, Question
+from imageflow_detect.letterbox import letterbox
 from imageflow_detect.manifest import Manifest
 from imageflow_detect.models import ModelRepository
+
+from . import reference
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +56,25 @@ def test_what_is_in_a_photograph_is_found(
     assert around.y <= box.y <= inside.y
     assert inside.x + inside.width <= box.x + box.width <= around.x + around.width + 0.01
     assert inside.y + inside.height <= box.y + box.height <= around.y + around.height + 0.01
+
+
+@pytest.mark.parametrize("photograph", ["astronaut", "chelsea", "coffee", "camera", "rocket"])
+def test_its_boxes_are_those_that_its_layout_means(
+    fetched: tuple[Path, Manifest], detector: Detector, photograph: str
+) -> None:
+    """At a threshold so low that there are hundreds, against the slow reading."""
+    file, manifest = fetched
+    array = getattr(data, photograph)()
+    pixels = Pixels(array if array.ndim == 3 else array[..., None])
+    answer = OnnxSession(file).run(
+        letterbox(pixels, manifest).tensor, input_name="images", output_names=manifest.output_names
+    )
+    frame = reference.Frame(pixels.width, pixels.height, (300 / pixels.width, 300 / pixels.height))
+    slow = reference.detections(reference.ssd(answer, size=(300, 300)), frame, confidence=0.02, nms=0.6)
+    found = detector.detect(pixels, Question(openimages.NAME, confidence_threshold=0.02, nms_threshold=0.6)).found
+    ours = [(b.x, b.y, b.x + b.width, b.y + b.height, f.confidence, f.class_id) for f in found for b in [f.box]]
+    assert len(ours) > 10
+    np.testing.assert_allclose(np.array(ours), np.array(slow), rtol=0, atol=1e-6)
 
 
 def test_its_manifest_says_where_it_is_from(fetched: tuple[Path, Manifest]) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from itertools import pairwise
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from skimage import data, transform
 
 from imageflow_common.errors import InvalidParameters
 from imageflow_common.pixels import Affine, Pixels
@@ -117,3 +119,19 @@ def test_a_large_picture_is_looked_at_in_tiles(tmp_path: Path) -> None:
     assert {each.box.width for each in done.found} == {12.5}
     assert min(each.input_box.x for each in done.found) == pytest.approx(2 * 43.75 + 10)
     assert len(detector.detect(pixels, Question("toy")).found) == 1
+
+
+@pytest.mark.parametrize("size", [450, 640])
+def test_the_coins_of_a_large_photograph_are_found_once_each(size: int) -> None:
+    """Four times as large as it is, 1536×1212: the model's own labels, whatever tile a coin lies in or across."""
+    models = Path(__file__).resolve().parents[3] / "models"
+    boxes = json.loads((models / "coins" / "training" / "labels.json").read_text())["boxes"]
+    labels = 4 * np.array([[b["x"], b["y"], b["x"] + b["width"], b["y"] + b["height"]] for b in boxes])
+    photograph = transform.resize(data.coins(), (1212, 1536), order=1)
+    pixels = Pixels((photograph[..., None] * 255).astype(np.uint8))
+    detector = Detector(ModelRepository(models), OnnxBackend())
+    found = detector.detect(pixels, Question("coins", tiling=Tiling(size, 0.3), confidence_threshold=0.7)).found
+    corners = np.array([[b.x, b.y, b.x + b.width, b.y + b.height] for b in (each.box for each in found)])
+    overlaps = overlap(labels, corners)
+    assert (overlaps.max(axis=1) > 0.7).all()
+    assert len(found) == len(labels)

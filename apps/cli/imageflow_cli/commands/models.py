@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -15,6 +15,7 @@ from imageflow_cli.output import Output
 if TYPE_CHECKING:
     from imageflow_detect.adding import Added, Values
     from imageflow_detect.manifest import Size
+    from imageflow_detect.models import ModelRepository
 
 LAYOUTS = ("yolo_v8", "yolo_v5", "end_to_end", "ssd")
 VALUES = ("0..1", "-1..1", "0..255", "imagenet")
@@ -117,12 +118,39 @@ def list_(folder: Path | None, out: Output) -> None:
     from imageflow_detect.models import ModelRepository
 
     repository = ModelRepository(find_models(folder))
-    found = [(name, repository.versions(name), repository.resolve(name)) for name in repository.names()]
-    out.data([{"name": name, "versions": list(versions), "labels": list(m.labels)} for name, versions, m in found])
-    rows = [[name, ", ".join(map(str, versions)), ", ".join(m.labels)] for name, versions, m in found]
-    out.table(["model", "versions", "labels"], rows)
+    found = [_listed(repository, name) for name in repository.names()]
+    out.data(found)
+    rows = [
+        [
+            each["name"],
+            ", ".join(map(str, each["versions"])),
+            each["licence"],
+            each["fault"] or ", ".join(each["labels"]),
+        ]
+        for each in found
+    ]
+    out.table(["model", "versions", "licence", "labels"], rows)
     if not found:
         out.note(f"no models in {repository.directory}")
+
+
+def _listed(repository: ModelRepository, name: str) -> dict[str, Any]:
+    """What there is to know of a model; of one that cannot be used, its fault."""
+    from imageflow_detect.manifest import ModelInvalid
+
+    known = {"name": name, "versions": list(repository.versions(name))}
+    try:
+        manifest = repository.resolve(name).manifest
+    except ModelInvalid as exc:
+        return {**known, "labels": [], "layout": "", "licence": "", "source": "", "fault": exc.message}
+    return {
+        **known,
+        "labels": list(manifest.labels),
+        "layout": manifest.output.layout,
+        "licence": manifest.licence,
+        "source": manifest.source,
+        "fault": "",
+    }
 
 
 def _say(added: Added, out: Output) -> None:
