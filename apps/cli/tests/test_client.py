@@ -133,6 +133,7 @@ async def test_bytes_that_are_not_what_is_stored_are_data_loss() -> None:
         "HeadImage": nothing,
         "ListImages": nothing,
         "DeleteImage": nothing,
+        "SignImage": nothing,
     }
     own = own_descriptors()
     handler = service_handler(own.service("imageflow.v1.ImageService"), methods)

@@ -19,6 +19,8 @@ class OrchestratorSettings(ServerSettings):
     """Where objects are kept: `file://DIRECTORY`, or `s3://BUCKET` or `s3://BUCKET/PREFIX`."""
     s3_endpoint: str | None = None
     """The S3 server, as `https://HOST:PORT`; unset: that of AWS."""
+    s3_public_endpoint: str | None = None
+    """The same server as others reach it, for the URLs of `:sign`; unset: `s3_endpoint`."""
     s3_region: str = "us-east-1"
     """The bucket's region."""
     s3_addressing: Literal["path", "virtual"] | None = None

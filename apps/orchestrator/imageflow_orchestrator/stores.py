@@ -59,7 +59,8 @@ def s3_config(settings: OrchestratorSettings) -> S3Config:
     return S3Config(
         bucket=parts.netloc,
         prefix=f"{prefix}/" if prefix else "",
-        endpoint=_endpoint(settings.s3_endpoint),
+        endpoint=_endpoint("IMAGEFLOW_S3_ENDPOINT", settings.s3_endpoint),
+        public_endpoint=_endpoint("IMAGEFLOW_S3_PUBLIC_ENDPOINT", settings.s3_public_endpoint),
         region=settings.s3_region,
         addressing=settings.s3_addressing or ("path" if settings.s3_endpoint else "virtual"),
         ca_file=settings.s3_ca_file,
@@ -71,12 +72,12 @@ def s3_config(settings: OrchestratorSettings) -> S3Config:
     )
 
 
-def _endpoint(url: str | None) -> str | None:
+def _endpoint(name: str, url: str | None) -> str | None:
     if url is None:
         return None
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.path.strip("/"):
-        raise InvalidArgument("IMAGEFLOW_S3_ENDPOINT is not http://HOST:PORT or https://HOST:PORT")
+        raise InvalidArgument(f"{name} is not http://HOST:PORT or https://HOST:PORT")
     return url
 
 

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import os
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from orchestrator_scripted import eventually
 from orchestrator_served import Served, refused, served
 
 from imageflow.v1.stored_image_pb2 import DownloadImageRequest, StoredImage, UploadImageRequest
-from imageflow_common.errors import ImageTooLarge, InvalidArgument, InvalidKey, ObjectNotFound
+from imageflow_common.errors import FailedPrecondition, ImageTooLarge, InvalidArgument, InvalidKey, ObjectNotFound
 from imageflow_common.status import from_rpc_error
 
 MEBIBYTE = 1024 * 1024
@@ -139,6 +140,7 @@ async def test_a_hostile_key_is_refused_everywhere(at: Served, key: str) -> None
         lambda: upload(at, part(b"x", key=key)),
         lambda: download(at, key),
         lambda: at.call("ImageService/DeleteImage", key=key),
+        lambda: at.call("ImageService/SignImage", key=key),
     ):
         assert isinstance(await refused(attempt), InvalidKey | InvalidArgument)
 
@@ -231,3 +233,17 @@ async def test_an_upload_that_breaks_off_stores_nothing(at: Served, tmp_path: Pa
 
 def _left_in(store: Path) -> list[str]:
     return [path.name for part in ("objects", "meta", "tmp") for path in (store / part).rglob("*") if path.is_file()]
+
+
+async def test_no_url_leads_to_a_directory(at: Served) -> None:
+    await upload(at, part(b"x", key="x"))
+    for access in ("DOWNLOAD", "UPLOAD"):
+        error = await refused(lambda access=access: at.call("ImageService/SignImage", key="x", access=access))
+        assert (type(error), error.reason) == (FailedPrecondition, "STORE_WITHOUT_URLS")
+
+
+@pytest.mark.parametrize(
+    "fields", [{"lifetime": timedelta(hours=25)}, {"lifetime": timedelta(0)}, {"access": "UPLOAD", "sha256": "ab"}]
+)
+async def test_a_url_that_cannot_be_is_an_invalid_argument(at: Served, fields: dict[str, Any]) -> None:
+    assert isinstance(await refused(lambda: at.call("ImageService/SignImage", key="x", **fields)), InvalidArgument)

@@ -11,7 +11,7 @@ import unicodedata
 from collections.abc import AsyncIterable, AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import NewType, Protocol, TypeAlias
 
@@ -81,6 +81,15 @@ class Page:
 
     items: tuple[ObjectSummary, ...]
     next_page_token: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class SignedUrl:
+    """What does one thing with one object for whoever has it, until it expires. The request must have the headers."""
+
+    url: str = field(repr=False)
+    headers: Mapping[str, str]
+    expires: datetime
 
 
 class ObjectReader(Protocol):
@@ -168,6 +177,16 @@ class ObjectStore(Protocol):
         meanwhile may be seen or not. Raises `InvalidArgument` for a `page_size` outside 1 to 1000, a token
         that is not ours, or both a token and `start_after`.
         """
+        ...
+
+    async def sign_get(self, key: ObjectKey, *, lifetime: timedelta) -> SignedUrl:
+        """A URL to GET an object with, be it there or not. Raises `FailedPrecondition` where there are no URLs."""
+        ...
+
+    async def sign_put(
+        self, key: ObjectKey, *, lifetime: timedelta, media_type: str, sha256: str | None = None
+    ) -> SignedUrl:
+        """A URL to PUT an object with; of bytes with this checksum alone if it is given. Raises as `sign_get`."""
         ...
 
     async def close(self) -> None:

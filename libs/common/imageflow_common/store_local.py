@@ -18,6 +18,7 @@ from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callab
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
@@ -25,6 +26,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from imageflow_common.errors import (
     DataLoss,
+    FailedPrecondition,
     ImageFlowError,
     InvalidArgument,
     ObjectNotFound,
@@ -40,6 +42,7 @@ from imageflow_common.store import (
     ObjectKey,
     ObjectReader,
     Page,
+    SignedUrl,
     StoredObject,
     check_page,
     check_put,
@@ -135,6 +138,14 @@ class LocalStore:
         check_page(page_size, page_token, start_after)
         after = (start_after or "") if page_token is None else _read_token(page_token)
         return await self._run(self._list, parse_prefix(prefix), page_size, after)
+
+    async def sign_get(self, key: ObjectKey, *, lifetime: timedelta) -> SignedUrl:
+        raise _without_urls()
+
+    async def sign_put(
+        self, key: ObjectKey, *, lifetime: timedelta, media_type: str, sha256: str | None = None
+    ) -> SignedUrl:
+        raise _without_urls()
 
     async def close(self) -> None:
         if self._closed:
@@ -341,6 +352,10 @@ def _info(key: ObjectKey, status: os.stat_result, meta: Mapping[str, Any] | None
 
 def _lock_of(key: ObjectKey) -> str:
     return f"{zlib.crc32(key.encode()) & 0xFF:02x}"
+
+
+def _without_urls() -> FailedPrecondition:
+    return FailedPrecondition("the object store is a directory, to which no URL leads", reason="STORE_WITHOUT_URLS")
 
 
 def _token(last: str) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 from collections.abc import AsyncIterable, AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from imageflow_common.errors import InvalidArgument, InvalidKey, ObjectNotFound, WriteConflict
 from imageflow_common.keys import UPLOADS_PREFIX
@@ -18,6 +20,7 @@ from imageflow_common.store import (
     ObjectReader,
     ObjectSummary,
     Page,
+    SignedUrl,
     StoredObject,
     check_page,
     check_put,
@@ -26,7 +29,15 @@ from imageflow_common.store import (
     parse_prefix,
 )
 from imageflow_common.store_s3_client import Answer, S3Client, S3Config, connect
-from imageflow_common.store_s3_objects import Write, check_sha256, info_of, sha256_of
+from imageflow_common.store_s3_objects import (
+    SHA256_NAME,
+    Write,
+    check_sha256,
+    header_of,
+    info_of,
+    own_metadata,
+    sha256_of,
+)
 from imageflow_common.store_s3_read import open_range
 from imageflow_common.store_s3_start import make_bucket, require_bucket, require_conditional_writes
 from imageflow_common.store_s3_upload import Uploads
@@ -129,6 +140,27 @@ class S3Store:
             "list_objects_v2", Prefix=self._prefix + prefix, MaxKeys=max(page_size, _LEAST_ASKED), **begin
         )
         return _page(answer, self._prefix, page_size)
+
+    async def sign_get(self, key: ObjectKey, *, lifetime: timedelta) -> SignedUrl:
+        return await self._sign("get_object", lifetime, Key=self._name(parse_key(key)))
+
+    async def sign_put(
+        self, key: ObjectKey, *, lifetime: timedelta, media_type: str, sha256: str | None = None
+    ) -> SignedUrl:
+        """Of what is uploaded by it without a checksum, `sha256` is None."""
+        check_put(media_type=media_type, metadata=NO_METADATA, if_absent=False, if_generation=None)
+        arguments: dict[str, Any] = {"Key": self._name(parse_key(key)), "ContentType": media_type}
+        headers = {"content-type": media_type}
+        if sha256 is not None:
+            arguments |= {"Metadata": own_metadata(sha256, None), "ChecksumSHA256": header_of(sha256)}
+            headers |= {f"x-amz-meta-{SHA256_NAME}": sha256, "x-amz-checksum-sha256": header_of(sha256)}
+        return await self._sign("put_object", lifetime, headers, **arguments)
+
+    async def _sign(
+        self, operation: str, lifetime: timedelta, headers: Mapping[str, str] = NO_METADATA, **arguments: Any
+    ) -> SignedUrl:
+        url = await self._client.signed(operation, lifetime, **arguments)
+        return SignedUrl(url, headers, datetime.now(UTC) + lifetime)
 
     async def close(self) -> None:
         await self._client.close()

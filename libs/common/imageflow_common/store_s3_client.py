@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -37,14 +37,16 @@ class Credentials:
 class S3Config:
     """One bucket of one server, and in it the keys that start with `prefix` (empty, or ending in '/').
 
-    Without an `endpoint` the one of AWS in `region`; without `credentials` what the standard chain of AWS finds
-    (environment, shared files, roles). `ca_file` has the certificates to trust instead of the usual ones. `attempt`
-    bounds one request, `deadline` an operation with its retries.
+    Without an `endpoint` the one of AWS in `region`; URLs for others are of the `public_endpoint`, if there is one;
+    without `credentials` what the standard chain of AWS finds (environment, shared files, roles). `ca_file` has the
+    certificates to trust instead of the usual ones. `attempt` bounds one request, `deadline` an operation with its
+    retries.
     """
 
     bucket: str
     prefix: str = ""
     endpoint: str | None = None
+    public_endpoint: str | None = None
     region: str = "us-east-1"
     addressing: Literal["auto", "path", "virtual"] = "path"
     ca_file: Path | None = None
@@ -58,8 +60,11 @@ class S3Config:
 class S3Client:
     """Calls one bucket. Every call ends by the deadline, and raises errors of our tree alone."""
 
-    def __init__(self, client: Any, bucket: str, deadline: timedelta, closing: AsyncExitStack | None = None) -> None:
+    def __init__(
+        self, client: Any, signer: Any, bucket: str, deadline: timedelta, closing: AsyncExitStack | None = None
+    ) -> None:
         self._client = client
+        self._signer = signer
         self._bucket = bucket
         self._deadline = deadline
         self._closing = closing or AsyncExitStack()
@@ -85,11 +90,11 @@ class S3Client:
                     continue
             return await self._read(arguments)
 
-    async def presigned(self, operation: str, *, seconds: int, **arguments: Any) -> str:
-        """A URL that does one operation, for whoever has it, for so many seconds."""
+    async def signed(self, operation: str, lifetime: timedelta, **arguments: Any) -> str:
+        """A URL that does one operation for whoever has it. Asks nothing of the server."""
         async with self._at_work():
-            url: str = await self._client.generate_presigned_url(
-                operation, Params={"Bucket": self._bucket, **arguments}, ExpiresIn=seconds
+            url: str = await self._signer.generate_presigned_url(
+                operation, Params={"Bucket": self._bucket, **arguments}, ExpiresIn=int(lifetime.total_seconds())
             )
             return url
 
@@ -99,7 +104,7 @@ class S3Client:
 
     def of_bucket(self, bucket: str) -> S3Client:
         """Another bucket over the connections of this client, which is closed after it."""
-        return S3Client(self._client, bucket, self._deadline)
+        return S3Client(self._client, self._signer, bucket, self._deadline)
 
     async def close(self) -> None:
         """Waits for the calls that run; each has its deadline. Later ones raise `Unavailable`."""
@@ -134,22 +139,28 @@ class S3Client:
 
 async def connect(config: S3Config) -> S3Client:
     """A client, to be closed. Nothing is asked of the server yet."""
-    given = config.credentials
     closing = AsyncExitStack()
-    client = await closing.enter_async_context(
-        get_session().create_client(
-            "s3",
-            endpoint_url=config.endpoint,
-            region_name=config.region,
-            verify=str(config.ca_file) if config.ca_file else None,
-            aws_access_key_id=given.access_key if given else None,
-            aws_secret_access_key=given.secret_key if given else None,
-            aws_session_token=given.session_token if given else None,
-            config=_client_config(config),
-        )
-    )
+    client = await closing.enter_async_context(_client(config, config.endpoint))
     client.meta.events.register("before-sign.s3", _drop_expect)
-    return S3Client(client, config.bucket, config.deadline, closing)
+    signer = client
+    if config.public_endpoint is not None:
+        signer = await closing.enter_async_context(_client(config, config.public_endpoint))
+    return S3Client(client, signer, config.bucket, config.deadline, closing)
+
+
+def _client(config: S3Config, endpoint: str | None) -> AbstractAsyncContextManager[Any]:
+    given = config.credentials
+    client: AbstractAsyncContextManager[Any] = get_session().create_client(
+        "s3",
+        endpoint_url=endpoint,
+        region_name=config.region,
+        verify=str(config.ca_file) if config.ca_file else None,
+        aws_access_key_id=given.access_key if given else None,
+        aws_secret_access_key=given.secret_key if given else None,
+        aws_session_token=given.session_token if given else None,
+        config=_client_config(config),
+    )
+    return client
 
 
 def _client_config(config: S3Config) -> AioConfig:

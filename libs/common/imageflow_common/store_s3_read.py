@@ -10,7 +10,7 @@ from imageflow_common.store import ObjectInfo, ObjectKey
 from imageflow_common.store_s3_client import Answer, S3Client
 from imageflow_common.store_s3_objects import Hash, check_sha256, info_of
 
-RANGE_BYTES = 8 << 20
+RANGE_BYTES = 4 << 20
 """What is in memory of an object that is read."""
 _CHUNK_BYTES = 1 << 20
 

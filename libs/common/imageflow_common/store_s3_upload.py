@@ -26,8 +26,9 @@ from imageflow_common.store_s3_objects import (
     sha256_of,
 )
 
-PART_BYTES = 8 << 20
-"""Two of them, and what the connection holds, are in memory of a stream."""
+PART_BYTES = 5 << 20
+"""The least that S3 takes of all parts but the last. Two of them, and what the connection holds, are in memory of a
+stream."""
 AT_ONCE_BYTES = 32 << 20
 _COPY_BYTES = 64 << 20
 
@@ -183,11 +184,17 @@ async def _beside(work: Coroutine[Any, Any, None]) -> AsyncIterator[asyncio.Task
 
 async def _parts_of(chunks: AsyncIterable[bytes]) -> AsyncGenerator[bytes, None]:
     """The same bytes in pieces of `PART_BYTES`, but the last."""
-    waiting = bytearray()
+    waiting: list[bytes] = []
+    missing = PART_BYTES
     async for chunk in chunks:
-        waiting += chunk
-        while len(waiting) >= PART_BYTES:
-            yield bytes(waiting[:PART_BYTES])
-            del waiting[:PART_BYTES]
+        while len(chunk) >= missing:
+            part = b"".join([*waiting, chunk[:missing]])
+            chunk, missing = chunk[missing:], PART_BYTES
+            waiting.clear()
+            yield part
+            del part
+        if chunk:
+            waiting.append(chunk)
+            missing -= len(chunk)
     if waiting:
-        yield bytes(waiting)
+        yield b"".join(waiting)

@@ -24,16 +24,19 @@ _sym_db = _symbol_database.Default()
 
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.api import httpbody_pb2 as google_dot_api_dot_httpbody__pb2
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fimageflow/v1/stored_image.proto\x12\x0cimageflow.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"K\n\x12UploadImageRequest\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\"\n\x04\x62ody\x18\x02 \x01(\x0b\x32\x14.google.api.HttpBodyJ\x04\x08\x03\x10\x0b\"\x89\x01\n\x0bStoredImage\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x04\x12\x12\n\nmedia_type\x18\x03 \x01(\t\x12\x0e\n\x06sha256\x18\x04 \x01(\t\x12/\n\x0bupdate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampJ\x04\x08\x06\x10\x10\"#\n\x14\x44ownloadImageRequest\x12\x0b\n\x03key\x18\x01 \x01(\t\"\x1f\n\x10HeadImageRequest\x12\x0b\n\x03key\x18\x01 \x01(\t\"J\n\x11ListImagesRequest\x12\x0e\n\x06prefix\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\r\x12\x12\n\npage_token\x18\x03 \x01(\t\"X\n\x12ListImagesResponse\x12)\n\x06images\x18\x01 \x03(\x0b\x32\x19.imageflow.v1.StoredImage\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"!\n\x12\x44\x65leteImageRequest\x12\x0b\n\x03key\x18\x01 \x01(\t\"\x15\n\x13\x44\x65leteImageResponse2\xbc\x04\n\x0cImageService\x12\x83\x01\n\x0bUploadImage\x12 .imageflow.v1.UploadImageRequest\x1a\x19.imageflow.v1.StoredImage\"5\x82\xd3\xe4\x93\x02/\x1a\x13/v1/images/{key=**}:\x04\x62odyZ\x12\"\n/v1/images:\x04\x62ody(\x01\x12h\n\rDownloadImage\x12\".imageflow.v1.DownloadImageRequest\x1a\x14.google.api.HttpBody\"\x1b\x82\xd3\xe4\x93\x02\x15\x12\x13/v1/images/{key=**}0\x01\x12\x66\n\tHeadImage\x12\x1e.imageflow.v1.HeadImageRequest\x1a\x14.google.api.HttpBody\"#\x82\xd3\xe4\x93\x02\x1d\x42\x1b\n\x04HEAD\x12\x13/v1/images/{key=**}\x12\x63\n\nListImages\x12\x1f.imageflow.v1.ListImagesRequest\x1a .imageflow.v1.ListImagesResponse\"\x12\x82\xd3\xe4\x93\x02\x0c\x12\n/v1/images\x12o\n\x0b\x44\x65leteImage\x12 .imageflow.v1.DeleteImageRequest\x1a!.imageflow.v1.DeleteImageResponse\"\x1b\x82\xd3\xe4\x93\x02\x15*\x13/v1/images/{key=**}b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fimageflow/v1/stored_image.proto\x12\x0cimageflow.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"K\n\x12UploadImageRequest\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\"\n\x04\x62ody\x18\x02 \x01(\x0b\x32\x14.google.api.HttpBodyJ\x04\x08\x03\x10\x0b\"\x89\x01\n\x0bStoredImage\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x04\x12\x12\n\nmedia_type\x18\x03 \x01(\t\x12\x0e\n\x06sha256\x18\x04 \x01(\t\x12/\n\x0bupdate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampJ\x04\x08\x06\x10\x10\"#\n\x14\x44ownloadImageRequest\x12\x0b\n\x03key\x18\x01 \x01(\t\"\x1f\n\x10HeadImageRequest\x12\x0b\n\x03key\x18\x01 \x01(\t\"J\n\x11ListImagesRequest\x12\x0e\n\x06prefix\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\r\x12\x12\n\npage_token\x18\x03 \x01(\t\"X\n\x12ListImagesResponse\x12)\n\x06images\x18\x01 \x03(\x0b\x32\x19.imageflow.v1.StoredImage\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"!\n\x12\x44\x65leteImageRequest\x12\x0b\n\x03key\x18\x01 \x01(\t\"\x15\n\x13\x44\x65leteImageResponse\"\xe3\x01\n\x10SignImageRequest\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x35\n\x06\x61\x63\x63\x65ss\x18\x02 \x01(\x0e\x32%.imageflow.v1.SignImageRequest.Access\x12+\n\x08lifetime\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\nmedia_type\x18\x04 \x01(\t\x12\x0e\n\x06sha256\x18\x05 \x01(\t\":\n\x06\x41\x63\x63\x65ss\x12\x16\n\x12\x41\x43\x43\x45SS_UNSPECIFIED\x10\x00\x12\x0c\n\x08\x44OWNLOAD\x10\x01\x12\n\n\x06UPLOAD\x10\x02\"\xc4\x01\n\x0bSignedImage\x12\x0b\n\x03url\x18\x01 \x01(\t\x12\x0e\n\x06method\x18\x02 \x01(\t\x12\x37\n\x07headers\x18\x03 \x03(\x0b\x32&.imageflow.v1.SignedImage.HeadersEntry\x12/\n\x0b\x65xpire_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a.\n\x0cHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x32\xa6\x05\n\x0cImageService\x12\x83\x01\n\x0bUploadImage\x12 .imageflow.v1.UploadImageRequest\x1a\x19.imageflow.v1.StoredImage\"5\x82\xd3\xe4\x93\x02/\x1a\x13/v1/images/{key=**}:\x04\x62odyZ\x12\"\n/v1/images:\x04\x62ody(\x01\x12h\n\rDownloadImage\x12\".imageflow.v1.DownloadImageRequest\x1a\x14.google.api.HttpBody\"\x1b\x82\xd3\xe4\x93\x02\x15\x12\x13/v1/images/{key=**}0\x01\x12\x66\n\tHeadImage\x12\x1e.imageflow.v1.HeadImageRequest\x1a\x14.google.api.HttpBody\"#\x82\xd3\xe4\x93\x02\x1d\x42\x1b\n\x04HEAD\x12\x13/v1/images/{key=**}\x12\x63\n\nListImages\x12\x1f.imageflow.v1.ListImagesRequest\x1a .imageflow.v1.ListImagesResponse\"\x12\x82\xd3\xe4\x93\x02\x0c\x12\n/v1/images\x12o\n\x0b\x44\x65leteImage\x12 .imageflow.v1.DeleteImageRequest\x1a!.imageflow.v1.DeleteImageResponse\"\x1b\x82\xd3\xe4\x93\x02\x15*\x13/v1/images/{key=**}\x12h\n\tSignImage\x12\x1e.imageflow.v1.SignImageRequest\x1a\x19.imageflow.v1.SignedImage\" \x82\xd3\xe4\x93\x02\x1a\"\x18/v1/images/{key=**}:signb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'imageflow.v1.stored_image_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_SIGNEDIMAGE_HEADERSENTRY']._loaded_options = None
+  _globals['_SIGNEDIMAGE_HEADERSENTRY']._serialized_options = b'8\001'
   _globals['_IMAGESERVICE'].methods_by_name['UploadImage']._loaded_options = None
   _globals['_IMAGESERVICE'].methods_by_name['UploadImage']._serialized_options = b'\202\323\344\223\002/\032\023/v1/images/{key=**}:\004bodyZ\022\"\n/v1/images:\004body'
   _globals['_IMAGESERVICE'].methods_by_name['DownloadImage']._loaded_options = None
@@ -44,22 +47,32 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_IMAGESERVICE'].methods_by_name['ListImages']._serialized_options = b'\202\323\344\223\002\014\022\n/v1/images'
   _globals['_IMAGESERVICE'].methods_by_name['DeleteImage']._loaded_options = None
   _globals['_IMAGESERVICE'].methods_by_name['DeleteImage']._serialized_options = b'\202\323\344\223\002\025*\023/v1/images/{key=**}'
-  _globals['_UPLOADIMAGEREQUEST']._serialized_start=139
-  _globals['_UPLOADIMAGEREQUEST']._serialized_end=214
-  _globals['_STOREDIMAGE']._serialized_start=217
-  _globals['_STOREDIMAGE']._serialized_end=354
-  _globals['_DOWNLOADIMAGEREQUEST']._serialized_start=356
-  _globals['_DOWNLOADIMAGEREQUEST']._serialized_end=391
-  _globals['_HEADIMAGEREQUEST']._serialized_start=393
-  _globals['_HEADIMAGEREQUEST']._serialized_end=424
-  _globals['_LISTIMAGESREQUEST']._serialized_start=426
-  _globals['_LISTIMAGESREQUEST']._serialized_end=500
-  _globals['_LISTIMAGESRESPONSE']._serialized_start=502
-  _globals['_LISTIMAGESRESPONSE']._serialized_end=590
-  _globals['_DELETEIMAGEREQUEST']._serialized_start=592
-  _globals['_DELETEIMAGEREQUEST']._serialized_end=625
-  _globals['_DELETEIMAGERESPONSE']._serialized_start=627
-  _globals['_DELETEIMAGERESPONSE']._serialized_end=648
-  _globals['_IMAGESERVICE']._serialized_start=651
-  _globals['_IMAGESERVICE']._serialized_end=1223
+  _globals['_IMAGESERVICE'].methods_by_name['SignImage']._loaded_options = None
+  _globals['_IMAGESERVICE'].methods_by_name['SignImage']._serialized_options = b'\202\323\344\223\002\032\"\030/v1/images/{key=**}:sign'
+  _globals['_UPLOADIMAGEREQUEST']._serialized_start=171
+  _globals['_UPLOADIMAGEREQUEST']._serialized_end=246
+  _globals['_STOREDIMAGE']._serialized_start=249
+  _globals['_STOREDIMAGE']._serialized_end=386
+  _globals['_DOWNLOADIMAGEREQUEST']._serialized_start=388
+  _globals['_DOWNLOADIMAGEREQUEST']._serialized_end=423
+  _globals['_HEADIMAGEREQUEST']._serialized_start=425
+  _globals['_HEADIMAGEREQUEST']._serialized_end=456
+  _globals['_LISTIMAGESREQUEST']._serialized_start=458
+  _globals['_LISTIMAGESREQUEST']._serialized_end=532
+  _globals['_LISTIMAGESRESPONSE']._serialized_start=534
+  _globals['_LISTIMAGESRESPONSE']._serialized_end=622
+  _globals['_DELETEIMAGEREQUEST']._serialized_start=624
+  _globals['_DELETEIMAGEREQUEST']._serialized_end=657
+  _globals['_DELETEIMAGERESPONSE']._serialized_start=659
+  _globals['_DELETEIMAGERESPONSE']._serialized_end=680
+  _globals['_SIGNIMAGEREQUEST']._serialized_start=683
+  _globals['_SIGNIMAGEREQUEST']._serialized_end=910
+  _globals['_SIGNIMAGEREQUEST_ACCESS']._serialized_start=852
+  _globals['_SIGNIMAGEREQUEST_ACCESS']._serialized_end=910
+  _globals['_SIGNEDIMAGE']._serialized_start=913
+  _globals['_SIGNEDIMAGE']._serialized_end=1109
+  _globals['_SIGNEDIMAGE_HEADERSENTRY']._serialized_start=1063
+  _globals['_SIGNEDIMAGE_HEADERSENTRY']._serialized_end=1109
+  _globals['_IMAGESERVICE']._serialized_start=1112
+  _globals['_IMAGESERVICE']._serialized_end=1790
 # @@protoc_insertion_point(module_scope)

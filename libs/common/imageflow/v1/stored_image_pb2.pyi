@@ -2,8 +2,10 @@ import datetime
 
 from google.api import annotations_pb2 as _annotations_pb2
 from google.api import httpbody_pb2 as _httpbody_pb2
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from collections.abc import Iterable as _Iterable, Mapping as _Mapping
@@ -72,3 +74,44 @@ class DeleteImageRequest(_message.Message):
 class DeleteImageResponse(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
+
+class SignImageRequest(_message.Message):
+    __slots__ = ("key", "access", "lifetime", "media_type", "sha256")
+    class Access(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        ACCESS_UNSPECIFIED: _ClassVar[SignImageRequest.Access]
+        DOWNLOAD: _ClassVar[SignImageRequest.Access]
+        UPLOAD: _ClassVar[SignImageRequest.Access]
+    ACCESS_UNSPECIFIED: SignImageRequest.Access
+    DOWNLOAD: SignImageRequest.Access
+    UPLOAD: SignImageRequest.Access
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    ACCESS_FIELD_NUMBER: _ClassVar[int]
+    LIFETIME_FIELD_NUMBER: _ClassVar[int]
+    MEDIA_TYPE_FIELD_NUMBER: _ClassVar[int]
+    SHA256_FIELD_NUMBER: _ClassVar[int]
+    key: str
+    access: SignImageRequest.Access
+    lifetime: _duration_pb2.Duration
+    media_type: str
+    sha256: str
+    def __init__(self, key: _Optional[str] = ..., access: _Optional[_Union[SignImageRequest.Access, str]] = ..., lifetime: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., media_type: _Optional[str] = ..., sha256: _Optional[str] = ...) -> None: ...
+
+class SignedImage(_message.Message):
+    __slots__ = ("url", "method", "headers", "expire_time")
+    class HeadersEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    URL_FIELD_NUMBER: _ClassVar[int]
+    METHOD_FIELD_NUMBER: _ClassVar[int]
+    HEADERS_FIELD_NUMBER: _ClassVar[int]
+    EXPIRE_TIME_FIELD_NUMBER: _ClassVar[int]
+    url: str
+    method: str
+    headers: _containers.ScalarMap[str, str]
+    expire_time: _timestamp_pb2.Timestamp
+    def __init__(self, url: _Optional[str] = ..., method: _Optional[str] = ..., headers: _Optional[_Mapping[str, str]] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
