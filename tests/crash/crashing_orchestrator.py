@@ -218,12 +218,12 @@ def main() -> None:
     changed.GrpcCaller = CrashingCaller
     serve = app.serve
 
-    async def counted(settings: Any) -> None:
+    async def counted(*settings: Any) -> None:
         def count() -> None:
             ledger.write("tasks", "", len(asyncio.all_tasks()))
 
         asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, count)
-        await serve(settings)
+        await serve(*settings)
 
     changed.serve = counted
     store_local_tree.Tree.place = placing  # type: ignore[assignment, method-assign]

@@ -18,6 +18,7 @@ from imageflow_orchestrator.news import COMPLETION_TOPIC, PROGRESS_TOPIC, News
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 TOPICS = {"progress": PROGRESS_TOPIC, "completion": COMPLETION_TOPIC}
+EXAMPLES = (*TOPICS, "request")
 
 
 def validator(name: str) -> Draft202012Validator:
@@ -71,7 +72,7 @@ async def test_a_schema_knows_every_field_and_no_other(name: str) -> None:
             validator(name).validate({key: value for key, value in message.items() if key != field})
 
 
-@pytest.mark.parametrize("name", TOPICS)
+@pytest.mark.parametrize("name", EXAMPLES)
 def test_the_example_of_the_page_is_such_a_message(name: str) -> None:
     text = (DOCS / "executions.md").read_text()
     blocks = [json.loads(block) for block in re.findall(r"^```json\n(.*?)^```$", text, re.M | re.S)]

@@ -8,20 +8,14 @@ from time import perf_counter
 
 from imageflow.v1 import execution_service_pb2 as service
 from imageflow.v1.execution_pb2 import Execution
-from imageflow.v1.record_pb2 import ExecutionRecord
 from imageflow_common.errors import FailedPrecondition, InvalidArgument, Violation
-from imageflow_common.keys import metadata_key, parse_user_key
 from imageflow_common.rpc import Context, Method
 
-from .asked import Asked, read_asked, read_request
-from .batch import resolve_batch
-from .claim import fingerprint, new_record
-from .engine import Requested, chosen_format
+from .acceptance import prepare_record
+from .asked import read_asked, read_request
 from .executions import Executions
 from .identity import check_id, namespace_of
-from .messages import read_values
 from .paging import page_size
-from .planned import ASYNCHRONOUS
 from .planner import Planner
 from .records import Records, has_ended
 from .rerun import Reruns
@@ -54,20 +48,10 @@ class ExecutionApi:
     async def create(self, request: service.CreateExecutionRequest, context: Context) -> Execution:
         begun = perf_counter()
         asked = await read_asked(request, self._planner)
-        plan = self._planner.given(
-            asked.request.pipeline, read_values(asked.request.overrides), asked.faults, defaults=ASYNCHRONOUS
+        store, namespace = self._executions.store, namespace_of(context)
+        return await self._executions.accept(
+            await prepare_record(asked, self._planner, store, namespace=namespace, begun=begun)
         )
-        requested = Requested(
-            namespace=namespace_of(context),
-            execution_id=asked.execution_id,
-            output_format=asked.request.output_format,
-            quality=asked.request.quality,
-            plan_ms=(perf_counter() - begun) * 1e3,
-        )
-        chosen_format(requested)
-        sha256 = fingerprint(asked.request)
-        kind = await self._check_inputs(asked)
-        return await self._executions.accept(new_record(asked.request, plan, requested, kind, request_sha256=sha256))
 
     async def get(self, request: service.GetExecutionRequest, context: Context) -> Execution:
         namespace, execution_id = namespace_of(context), check_id("executionId", request.execution_id)
@@ -124,16 +108,6 @@ class ExecutionApi:
             raise FailedPrecondition("the execution has not ended; cancel it first", reason="EXECUTION_RUNNING")
         await self._records.delete(execution)
         return service.DeleteExecutionResponse()
-
-    async def _check_inputs(self, asked: Asked) -> ExecutionRecord.Kind:
-        """What can be said of the inputs before anything is accepted."""
-        if asked.request.HasField("batch"):
-            await resolve_batch(asked.request, self._executions.store)
-            return ExecutionRecord.BATCH
-        parse_user_key(asked.request.input_path)
-        if asked.request.output_path:
-            metadata_key(parse_user_key(asked.request.output_path))
-        return ExecutionRecord.ASYNCHRONOUS
 
 
 def _created(execution: Execution) -> datetime:

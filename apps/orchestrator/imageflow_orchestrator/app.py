@@ -11,14 +11,15 @@ from datetime import timedelta
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 
 from imageflow_common.allocator import giving_back_freed_memory, keep_freed_memory
 from imageflow_common.descriptors import own_descriptors
-from imageflow_common.errors import ImageFlowError
-from imageflow_common.events import LocalEvents
+from imageflow_common.errors import ImageFlowError, InvalidArgument
+from imageflow_common.events import Events, LocalEvents
+from imageflow_common.kafka_settings import KafkaSettings
 from imageflow_common.logs import EventLog, configure_logs
 from imageflow_common.rpc import RunningServer, run, service_handler, start_server, wait_for_signal
 from imageflow_common.settings import load_settings
@@ -43,11 +44,16 @@ from .queue_lock import QueueHold, hold_queue
 from .records import Records
 from .recycled import RecycledFiles
 from .registry import Registry, parse_registry
+from .requests import Requests
 from .rerun import Reruns
 from .run import Instruments
 from .settings import OrchestratorSettings
+from .shared_queue import SharedQueue
 from .stores import open_store, queue_hold
 from .watch import Watcher
+
+if TYPE_CHECKING:
+    from .bus import KafkaBus
 
 log = EventLog(__name__)
 
@@ -55,6 +61,7 @@ SERVICE = "orchestrator"
 _RECYCLED_BYTES = 64 * 1024 * 1024
 _RECYCLED_SECONDS = 2.0
 VERSION = version("imageflow-orchestrator")
+WITHOUT_KAFKA = KafkaSettings.model_construct()
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +72,8 @@ class Orchestrator:
     engine: Engine
     executions: Executions
     queue: QueueHold
+    shared_queue: SharedQueue | None
+    """Where there is a broker; else one orchestrator of all on the store has `queue`."""
     janitor: Janitor
     handlers: list[grpc.GenericRpcHandler]
     service_names: list[str]
@@ -77,8 +86,19 @@ def load_registry(path: Path | None) -> Registry:
     return parse_registry(path.read_text(), path=path.name)
 
 
+def open_bus(kafka: KafkaSettings) -> KafkaBus | None:
+    """The broker, where one is configured: then kafka-python is needed. Raises InvalidArgument."""
+    if not kafka.bootstrap_servers:
+        return None
+    try:
+        from .bus import KafkaBus
+    except ModuleNotFoundError as exc:
+        raise InvalidArgument("Kafka is configured, but imageflow-common[kafka] is not installed") from exc
+    return KafkaBus(kafka)
+
+
 @asynccontextmanager
-async def build(settings: OrchestratorSettings) -> AsyncIterator[Orchestrator]:
+async def build(settings: OrchestratorSettings, kafka: KafkaSettings = WITHOUT_KAFKA) -> AsyncIterator[Orchestrator]:
     """Builds the orchestrator; lets go of everything afterwards."""
     registry = load_registry(settings.registry_file)
     store = await open_store(settings)
@@ -106,7 +126,8 @@ async def build(settings: OrchestratorSettings) -> AsyncIterator[Orchestrator]:
         max_image_bytes=settings.max_image_bytes,
         process_records=settings.process_records,
     )
-    events = LocalEvents()
+    bus = open_bus(kafka)
+    events: Events = bus.events if bus is not None else LocalEvents()
     retention = timedelta(hours=settings.retention_hours)
     executions = Executions(
         engine=engine,
@@ -118,6 +139,17 @@ async def build(settings: OrchestratorSettings) -> AsyncIterator[Orchestrator]:
         retention=retention,
     )
     janitor = Janitor(store, records, retention=retention, period=timedelta(seconds=settings.janitor_period_seconds))
+    shared = None
+    if bus is not None:
+        requests = Requests(
+            bus.queue,
+            executions=executions,
+            planner=planner,
+            records=records,
+            events=events,
+            at_once=kafka.max_in_flight,
+        )
+        shared = SharedQueue(bus.queue, bus.prepare, executions, requests, events)
     reruns, watcher = Reruns(planner, store, records), Watcher(executions, events)
     services: dict[str, Any] = {
         "PipelineService": PipelineApi(engine, executions, planner, definitions, catalog),
@@ -134,15 +166,15 @@ async def build(settings: OrchestratorSettings) -> AsyncIterator[Orchestrator]:
         closing.push_async_callback(store.close)
         closing.callback(transport.close)
         closing.push_async_callback(caller.close)
-        closing.push_async_callback(events.close)
+        closing.push_async_callback(events.close if bus is None else bus.close)
         closing.push_async_callback(queue.let_go)  # when nothing runs any more
-        yield Orchestrator(catalog, engine, executions, queue, janitor, handlers, list(names))
+        yield Orchestrator(catalog, engine, executions, queue, shared, janitor, handlers, list(names))
 
 
-async def serve(settings: OrchestratorSettings) -> None:
+async def serve(settings: OrchestratorSettings, kafka: KafkaSettings = WITHOUT_KAFKA) -> None:
     """Serves until SIGTERM or SIGINT, then ends in order. Raises OSError when the port is taken."""
     end = asyncio.ensure_future(wait_for_signal())
-    async with giving_back_freed_memory(), build(settings) as orchestrator:
+    async with giving_back_freed_memory(), build(settings, kafka) as orchestrator:
         running = await _start(orchestrator, settings)
         async with asyncio.TaskGroup() as background:
             watching = [
@@ -151,16 +183,23 @@ async def serve(settings: OrchestratorSettings) -> None:
                 background.create_task(orchestrator.janitor.run()),
                 background.create_task(orchestrator.engine.transport.remove_unused()),
             ]
-            queue = background.create_task(hold_queue(orchestrator.executions, orchestrator.queue))
+            queue = background.create_task(_begin_what_is_accepted(orchestrator))
             log.info("orchestrator.ready", port=running.port, version=VERSION)
             try:
                 await end
             finally:
-                queue.cancel()
                 await asyncio.gather(running.stop(), orchestrator.executions.stop(settings.shutdown_grace_seconds))
+                queue.cancel()
                 for task in watching:
                     task.cancel()
                 log.info("orchestrator.stopped")
+
+
+async def _begin_what_is_accepted(orchestrator: Orchestrator) -> None:
+    if orchestrator.shared_queue is not None:
+        await orchestrator.shared_queue.run()
+    else:
+        await hold_queue(orchestrator.executions, orchestrator.queue)
 
 
 async def _start(orchestrator: Orchestrator, settings: OrchestratorSettings) -> RunningServer:
@@ -209,12 +248,12 @@ def _log_refused(error: Exception) -> None:
 
 def main() -> None:
     """The orchestrator's main program."""
-    settings = load_settings(OrchestratorSettings)
+    settings, kafka = load_settings(OrchestratorSettings), load_settings(KafkaSettings)
     keep_freed_memory()
     configure_logs(service=SERVICE, version=VERSION, style=settings.log_format, level=settings.log_level)
     flush = configure_telemetry(service=SERVICE, version=VERSION)
     try:
-        run(lambda: serve(settings))
+        run(lambda: serve(settings, kafka))
     except (OSError, ImageFlowError) as exc:
         print(f"{SERVICE}: {exc}", file=sys.stderr)
         for violation in getattr(exc, "violations", ()):

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from time import perf_counter
+from typing import Any
 
 from imageflow.v1.execution_pb2 import Execution
 from imageflow.v1.record_pb2 import ExecutionRecord, RecordedRequest
@@ -42,6 +43,7 @@ from .planned import ASYNCHRONOUS
 from .planner import Planner
 from .records import HeldRecord, Records, has_ended, now, since_acceptance
 from .run import Run
+from .share import WHOLE, Share
 from .unbroken import unbroken
 
 log = EventLog(__name__)
@@ -78,19 +80,26 @@ class Executions:
         self._claiming: Counter[Key] = Counter()
         self._stopping = False
         self._holds_queue = False
+        self._share: Share = WHOLE
 
-    def hold_queue(self) -> None:
-        """From now on this process begins what is accepted; until then whoever holds the queue does."""
-        self._holds_queue = True
+    def hold_queue(self, share: Share = WHOLE) -> None:
+        """From now on this process begins what is accepted and in its share; until then whoever holds the queue
+        does."""
+        self._holds_queue, self._share = True, share
 
     async def let_queue_go(self) -> None:
         """Another process holds it now, and takes up what this one has accepted: that is left as it is."""
         self._holds_queue = False
-        tasks = [live.task for live in self._live.values() if live.task is not None and outlives_process(live.record)]
+        if tasks := self.leave():
+            await asyncio.wait(tasks)
+
+    def leave(self) -> list[asyncio.Task[Any]]:
+        """Stops what is no longer this process's to run: another one goes on with it, where its record is."""
+        left = [live for live in self._live.values() if live.task is not None and outlives_process(live.record)]
+        tasks = [each.task for each in left if each.task is not None and not self._runs(each.key[1])]
         for task in tasks:
             task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+        return tasks
 
     def live(self, namespace: str, execution_id: str) -> Live | None:
         """An execution that this process has not ended yet."""
@@ -163,7 +172,9 @@ class Executions:
             if live is not None:
                 return await self._cancel(live, message)
             with suppress(WriteConflict):  # it was taken up, or went on, meanwhile
-                return await self._mark(namespace, execution_id, message)
+                marked = await self._mark(namespace, execution_id, message)
+                await self._share.pass_on(marked)
+                return marked
         raise WriteConflict("the execution goes on too fast; try again")
 
     async def recover(self) -> None:
@@ -171,6 +182,14 @@ class Executions:
         what was not sent. A record that cannot be read is reported and left for a person to look at."""
         if resumed := await self._pending.take_up(self._take_up, self._at_work_on, self._called_off):
             log.info("executions.resumed", count=resumed)
+
+    async def look(self, key: Key) -> None:
+        """As `recover`, for one execution of which somebody says that it is worth a look. Raises as `known`."""
+        await self._called_off(key)
+        if not self._at_work_on(key):
+            held = await self._records.hold(*key)
+            if not has_ended(held.record.execution) and not self._at_work_on(key):
+                await self._take_up(held)
 
     async def survey(self) -> None:
         """Counts what is pending, here and elsewhere, and ends what runs here and was called off elsewhere: what a
@@ -198,10 +217,11 @@ class Executions:
             return await self._same(record)
         answer = Execution()
         answer.CopyFrom(record.execution)
-        if self._holds_queue and not self._stopping:
+        if self._runs(answer.execution_id) and not self._stopping:
             self._begin(held)
         else:
             self._pending.add()
+            await self._share.pass_on(answer)
         return answer
 
     def _begin(self, held: HeldRecord) -> None:
@@ -359,8 +379,12 @@ class Executions:
         return 0
 
     def _at_work_on(self, key: Key) -> bool:
-        """Or not to be taken up any more."""
-        return self._stopping or key in self._live or key in self._claiming
+        """Or not to be taken up here, or any more."""
+        others = not self._share.holds(key[1])
+        return self._stopping or others or key in self._live or key in self._claiming
+
+    def _runs(self, execution_id: str) -> bool:
+        return self._holds_queue and self._share.holds(execution_id)
 
     async def _called_off(self, key: Key) -> None:
         """Ends an execution that runs here, if its record says that another process was asked to."""

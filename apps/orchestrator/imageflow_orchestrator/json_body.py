@@ -36,13 +36,14 @@ def parse_body(
 
     `hidden` are fields that JSON may not name. Raises InvalidArgument for what is no JSON object at all.
     """
-    document = _load(data)
+    document = load_object(data)
     walk = _Walk(hidden)
     clean = walk.message(document, cast(Descriptor, message.DESCRIPTOR), "")
     return ParseDict(clean, message()), walk.violations()
 
 
-def _load(data: bytes) -> dict[str, JsonValue]:
+def load_object(data: bytes) -> dict[str, JsonValue]:
+    """Raises InvalidArgument for what is no JSON object: no JSON, a name given twice, a number that JSON has not."""
     if len(data) > MAX_BODY_BYTES:
         raise ImageTooLarge(f"a JSON body of {len(data)} bytes, more than {MAX_BODY_BYTES}", reason="BODY_TOO_LARGE")
     try:

@@ -50,18 +50,21 @@ class Lifecycle:
         log_finished(execution)
         await self._tell(live.news, execution)
 
-    async def tell_again(self, execution: Execution) -> None:
-        """Tells of an end that is stored, and may have been told before."""
-        await self._tell(News(self._events, execution), execution)
+    async def tell_again(self, execution: Execution) -> bool:
+        """Tells of an end that is stored, and may have been told before; answers whether it could be told."""
+        return await self._tell(News(self._events, execution), execution)
 
-    async def _tell(self, news: News, execution: Execution) -> None:
-        """While the marker cannot be removed, the same is told again, under the same numbers."""
+    async def _tell(self, news: News, execution: Execution) -> bool:
+        """While it cannot be told, or the marker not removed, the same is told again, under the same numbers."""
         news.completion()
-        await news.flush()
+        if not await news.flush():
+            log.debug("completion.not_told", execution_id=execution.execution_id)
+            return False
         try:
             await self._records.settle(execution)
         except ImageFlowError as exc:
             log.warning("marker.not_removed", execution_id=execution.execution_id, error_type=exc.reason)
+        return True
 
     async def close(self, live: Live, error: ImageFlowError) -> None:
         """Ends an execution that came to no result; one whose outcome is stored has ended already."""

@@ -16,6 +16,7 @@ from imageflow.v1.execution_pb2 import Execution
 from imageflow_common.errors import ImageFlowError
 from imageflow_common.events import Event, Events
 from imageflow_common.logs import EventLog
+from imageflow_common.telemetry import context_to_metadata
 
 from .records import now
 
@@ -23,8 +24,14 @@ log = EventLog(__name__)
 
 PROGRESS_TOPIC = "pipeline-progress"
 COMPLETION_TOPIC = "pipeline-completions"
+REQUEST_TOPIC = "pipeline-executions"
+CONTROL_TOPIC = "pipeline-control"
+TOPICS = (REQUEST_TOPIC, f"{REQUEST_TOPIC}-dlq", PROGRESS_TOPIC, COMPLETION_TOPIC, CONTROL_TOPIC)
 NAMESPACE_HEADER = "imageflow-namespace"
-_CONTENT = {"content-type": "application/json", "imageflow-schema-version": "1"}
+VERSION_HEADER = "imageflow-schema-version"
+SCHEMA_VERSION = "1"
+CONTENT_TYPE_HEADER = "content-type"
+CONTENT_TYPE = "application/json"
 _KEPT_EVENTS = 4_096
 COMPLETION_EVENTS = 2
 """An execution's last events: its last progress, and its completion."""
@@ -40,6 +47,7 @@ class News:
         self._execution = execution
         self._waiting: asyncio.Queue[Event | None] = asyncio.Queue()
         self._publisher: asyncio.Task[None] | None = None
+        self._untold = False
         self.kept: deque[Event] = deque(maxlen=_KEPT_EVENTS)
 
     def progress(self, step_id: str, status: str, message: str = "") -> None:
@@ -54,6 +62,7 @@ class News:
         said again. Its numbers are the execution's last `COMPLETION_EVENTS`, which the record must count already."""
         execution = self._execution
         status, ended = Execution.State.Name(execution.status), execution.end_time.ToDatetime()
+        self._untold = False
         number = execution.last_event_number
         self._tell(PROGRESS_TOPIC, number - 1, self._progress("", status, execution.error.message, at=ended))
         body = {
@@ -67,12 +76,13 @@ class News:
         }
         self._tell(COMPLETION_TOPIC, number, body)
 
-    async def flush(self) -> None:
-        """Waits until everything told so far is published."""
+    async def flush(self) -> bool:
+        """Waits until everything told so far is published; answers whether all since `completion` was."""
         if self._publisher is not None:
             self._waiting.put_nowait(None)
             await self._publisher
             self._publisher = None
+        return not self._untold
 
     async def close(self) -> None:
         """Publishes no more."""
@@ -91,9 +101,7 @@ class News:
         }
 
     def _tell(self, topic: str, number: int, body: Mapping[str, object]) -> None:
-        headers = {**_CONTENT, NAMESPACE_HEADER: self._execution.namespace}
-        data = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
-        event = Event(topic, self._execution.execution_id, number, data, headers)
+        event = message(topic, self._execution.namespace, self._execution.execution_id, number, body)
         self.kept.append(event)
         self._waiting.put_nowait(event)
         if self._publisher is None:
@@ -104,7 +112,34 @@ class News:
             try:
                 await self._events.publish(event)
             except ImageFlowError as exc:
-                log.warning("event.not_published", execution_id=event.key, topic=event.topic, error_type=exc.reason)
+                self._untold = True
+                log.debug("event.not_published", execution_id=event.key, topic=event.topic, error_type=exc.reason)
+
+
+def message(topic: str, namespace: str, execution_id: str, number: int, body: Mapping[str, object]) -> Event:
+    """As every topic of ours has it: JSON, with headers that say what it is and which trace it belongs to."""
+    headers = {
+        CONTENT_TYPE_HEADER: CONTENT_TYPE,
+        VERSION_HEADER: SCHEMA_VERSION,
+        NAMESPACE_HEADER: namespace,
+        **dict(context_to_metadata()),
+    }
+    data = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+    return Event(topic, execution_id, number, data, headers)
+
+
+def refusal(namespace: str, execution_id: str, reason: str) -> Event:
+    """The completion of what was asked for and is no execution. Its number, 0, is that of no other event."""
+    body = {
+        "execution_id": execution_id,
+        "status": "failed",
+        "execution_time": 0,
+        "output_path": "",
+        "processing_time": 0,
+        "completed_at": timestamp(now()),
+        "message": reason,
+    }
+    return message(COMPLETION_TOPIC, namespace, execution_id, 0, body)
 
 
 def timestamp(moment: datetime) -> str:

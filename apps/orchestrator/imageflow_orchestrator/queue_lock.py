@@ -86,13 +86,18 @@ async def _looking(look: Callable[[], Awaitable[None]], until: Awaitable[None]) 
 
 
 async def _look_on(look: Callable[[], Awaitable[None]]) -> None:
-    while True:
-        begun = perf_counter()
-        try:
-            await look()
-        except ImageFlowError as exc:
-            log.warning("queue.not_read", error_type=exc.reason)
-        await asyncio.sleep(_pause(perf_counter() - begun))
+    while True:  # noqa: ASYNC110 - others accept, in processes of their own
+        await asyncio.sleep(await look_once(look))
+
+
+async def look_once(look: Callable[[], Awaitable[None]]) -> float:
+    """Looks at what is pending; answers how many seconds to wait before the next look."""
+    begun = perf_counter()
+    try:
+        await look()
+    except ImageFlowError as exc:
+        log.warning("queue.not_read", error_type=exc.reason)
+    return _pause(perf_counter() - begun)
 
 
 def _pause(seconds_taken: float) -> float:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import datetime
 
 from imageflow.v1.execution_pb2 import Execution
 from imageflow.v1.execution_service_pb2 import ExecutionEvent
-from imageflow_common.errors import NotFound
+from imageflow_common.errors import NotFound, Unavailable
 from imageflow_common.events import Event, Events, Lagged
 
 from .executions import Executions
@@ -32,7 +33,7 @@ class Watcher:
     async def watch(self, namespace: str, execution_id: str, after_event: int) -> AsyncIterator[ExecutionEvent]:
         """Raises NotFound before the first message. Events up to `after_event` are not told again; those between it
         and now are, as far as they are kept."""
-        async with self._events.subscribe(PROGRESS_TOPIC, key=execution_id) as news:
+        async with self._news(execution_id) as news:
             standing = await self._executions.known(namespace, execution_id)
             yield _snapshot(standing)
             if has_ended(standing):
@@ -42,6 +43,16 @@ class Watcher:
                 yield _told(event)
             async for told in self._follow(namespace, execution_id, news, seen):
                 yield told
+
+    @asynccontextmanager
+    async def _news(self, execution_id: str) -> AsyncIterator[AsyncIterator[Event | Lagged]]:
+        """None at all while they cannot be heard: then the record alone is looked at."""
+        async with AsyncExitStack() as entered:
+            try:
+                news = await entered.enter_async_context(self._events.subscribe(PROGRESS_TOPIC, key=execution_id))
+            except Unavailable:
+                news = _silence()
+            yield news
 
     async def _follow(
         self, namespace: str, execution_id: str, news: AsyncIterator[Event | Lagged], seen: int
@@ -83,6 +94,11 @@ class Watcher:
         if live is None or not after:
             return []
         return [event for event in live.news.kept if event.topic == PROGRESS_TOPIC and after < event.number <= up_to]
+
+
+async def _silence() -> AsyncIterator[Event | Lagged]:
+    await asyncio.Event().wait()
+    yield Lagged(1)
 
 
 async def _next(news: AsyncIterator[Event | Lagged]) -> Event | Lagged | None:

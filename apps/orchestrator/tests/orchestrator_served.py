@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -23,6 +24,7 @@ from imageflow_common.component import Component, Result, component
 from imageflow_common.descriptors import own_descriptors
 from imageflow_common.errors import ImageFlowError
 from imageflow_common.images import encode
+from imageflow_common.kafka_settings import KafkaSettings
 from imageflow_common.pixels import Pixels
 from imageflow_common.rpc import channel_options, service_handler, start_server
 from imageflow_common.serve import ComponentServer
@@ -34,7 +36,7 @@ from imageflow_detect.backend import OnnxBackend
 from imageflow_detect.detect import Detector
 from imageflow_detect.models import ModelRepository
 from imageflow_filter.app import filter_pixels
-from imageflow_orchestrator.app import Orchestrator, build
+from imageflow_orchestrator.app import WITHOUT_KAFKA, Orchestrator, build
 from imageflow_orchestrator.settings import OrchestratorSettings
 from imageflow_resize.app import resize
 
@@ -165,8 +167,9 @@ async def component_served(served: Component, shared: Path) -> AsyncIterator[int
 
 
 @asynccontextmanager
-async def served(tmp_path: Path, **settings: Any) -> AsyncIterator[Served]:
-    """The orchestrator with resize, filter, detect, and `wait`, which waits."""
+async def served(tmp_path: Path, kafka: KafkaSettings = WITHOUT_KAFKA, **settings: Any) -> AsyncIterator[Served]:
+    """The orchestrator with resize, filter, detect, and `wait`, which waits. With a broker it takes its share of what
+    is accepted."""
     lock, shared = Lock(), tmp_path / "shared"
     components = {"resize": resize, "filter": filter_pixels, "detect": _detect(), "wait": waiting(lock)}
     async with AsyncExitStack() as stack:
@@ -186,7 +189,7 @@ async def served(tmp_path: Path, **settings: Any) -> AsyncIterator[Served]:
                 **settings,
             }
         )
-        orchestrator = await stack.enter_async_context(build(chosen))
+        orchestrator = await stack.enter_async_context(build(chosen, kafka))
         await orchestrator.catalog.refresh()
         own = own_descriptors()
         running = await start_server(
@@ -197,9 +200,23 @@ async def served(tmp_path: Path, **settings: Any) -> AsyncIterator[Served]:
             described=own.service_names(),
         )
         stack.push_async_callback(running.stop)
+        if orchestrator.shared_queue is not None:
+            await stack.enter_async_context(_at_work(orchestrator))
         channel = grpc.aio.insecure_channel(f"127.0.0.1:{running.port}", channel_options(_MAX_MESSAGE_BYTES))
         await stack.enter_async_context(channel)
         yield Served(channel, running.port, lock, shared, orchestrator)
+
+
+@asynccontextmanager
+async def _at_work(orchestrator: Orchestrator) -> AsyncIterator[None]:
+    assert orchestrator.shared_queue is not None
+    sharing = asyncio.create_task(orchestrator.shared_queue.run())
+    try:
+        yield
+    finally:
+        await orchestrator.executions.stop(5)
+        sharing.cancel()
+        await asyncio.gather(sharing, return_exceptions=True)
 
 
 def _registry(ports: Mapping[str, int]) -> str:

@@ -117,6 +117,7 @@ class GroupMember:
         )
         self._committing_until = 0.0
         try:
+            consumer.partitions_for_topic(self._topic)  # else it joins before it knows the topic, and once more after
             consumer.subscribe([self._topic], listener=_Listener(self, consumer))
             while not self._closing.is_set():
                 self._take_round(consumer)
@@ -129,6 +130,7 @@ class GroupMember:
         self._commit(consumer)
         room = self._make_room(consumer)
         polled = consumer.poll(timeout_ms=_POLL_MILLIS, max_records=max(1, min(room, _MOST_POLLED)))
+        _mend_rejoin(consumer)
         self._tell_moved(len(consumer.partitions_for_topic(self._topic)))
         for partition, records in polled.items():
             self._give(partition, records)
@@ -223,6 +225,14 @@ class GroupMember:
     def _post(self, call: Callable[..., object], *arguments: object) -> None:
         with suppress(RuntimeError):  # the loop is closed
             self._loop.call_soon_threadsafe(call, *arguments)
+
+
+def _mend_rejoin(consumer: Any) -> None:
+    """kafka-python forgets that it was about to rejoin for the sake of new partitions when a poll ends in the midst of
+    it: it would hold nothing, and say nothing, for ever. Seen in 3.0.12."""
+    coordinator = consumer._coordinator
+    if coordinator.rejoining and not coordinator.need_rejoin():
+        coordinator.request_rejoin()
 
 
 class _Listener(AsyncConsumerRebalanceListener):  # type: ignore[misc]  # kafka-python has no types

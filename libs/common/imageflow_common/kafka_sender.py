@@ -1,8 +1,8 @@
 """Sends messages to Kafka from an event loop, and waits for the broker to have them.
 
 kafka-python sends from a thread of its own and buffers without bound while the broker is away. So at most
-`max_in_flight` messages are handed to it, and once one was not acknowledged in time only one at a time: the others are
-refused at once, until one gets through.
+`max_in_flight` messages are handed to it, and once one was not acknowledged in time all others are refused at once,
+until the broker answers again.
 """
 
 from __future__ import annotations
@@ -22,13 +22,14 @@ from imageflow_common.errors import Unavailable
 
 from .kafka_errors import as_error, away
 from .kafka_settings import KafkaSettings
-from .kafka_topics import is_missing
+from .kafka_topics import is_missing, is_reachable
 from .logs import EventLog
 
 log = EventLog(__name__)
 logging.getLogger("kafka").setLevel(logging.CRITICAL)  # an outage is a line of ours, not a hundred a second of its own
 
 _CLOSE_SECONDS = 2.0
+_ASK_AGAIN_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,14 +55,13 @@ class KafkaSender:
         self._connecting: asyncio.Future[Any] | None = None
         self._producer: Any = None
         self._known: set[str] = set()
-        self._sending = 0
-        self._away = False
+        self._waiting: asyncio.Task[None] | None = None  # for the broker, while it is away
         self._closed = False
 
     @property
     def is_away(self) -> bool:
-        """Whether the last message did not get through."""
-        return self._away
+        """Whether a message was not acknowledged in time, and the broker has not answered since."""
+        return self._waiting is not None
 
     async def send(self, message: Outgoing) -> None:
         """Returns when the broker has the message. Raises Unavailable (then it may have it nevertheless),
@@ -69,24 +69,24 @@ class KafkaSender:
         """
         if self._closed:
             raise Unavailable("the connection to Kafka is closed")
-        if self._away and self._sending:
+        if self.is_away:
             raise away()
-        self._sending += 1
         try:
             async with asyncio.timeout(self._settings.timeout_seconds * 1.5):
                 await self._send(message)
         except (TimeoutError, KafkaError) as exc:
             error = as_error(exc)
-            self._heard(away=isinstance(error, Unavailable), error_type=error.reason)
+            if isinstance(error, Unavailable) and not self.is_away and not self._closed:
+                log.warning("kafka.away", error_type=error.reason)
+                self._waiting = asyncio.create_task(self._wait_for_broker())
             raise error from exc
-        else:
-            self._heard(away=False)
-        finally:
-            self._sending -= 1
 
     async def close(self) -> None:
         """Waits a little for what is being sent."""
         self._closed = True
+        if self._waiting is not None:
+            self._waiting.cancel()
+            await asyncio.gather(self._waiting, return_exceptions=True)
         if self._connecting is not None:
             await asyncio.wait([self._connecting])
         if self._producer is not None:
@@ -162,12 +162,11 @@ class KafkaSender:
     async def _in_thread(self, call: Callable[[], Any]) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._threads, call)
 
-    def _heard(self, *, away: bool, **fields: object) -> None:
-        if away and not self._away:
-            log.warning("kafka.away", **fields)
-        if self._away and not away:
-            log.info("kafka.back")
-        self._away = away
+    async def _wait_for_broker(self) -> None:
+        while not await asyncio.to_thread(is_reachable, self._settings):  # noqa: ASYNC110
+            await asyncio.sleep(_ASK_AGAIN_SECONDS)
+        self._waiting = None
+        log.info("kafka.back")
 
 
 def write_headers(headers: Mapping[str, str]) -> tuple[tuple[str, bytes], ...]:

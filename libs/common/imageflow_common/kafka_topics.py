@@ -9,7 +9,7 @@ from kafka import KafkaAdminClient
 from kafka.admin import NewTopic
 from kafka.errors import KafkaError, TopicAlreadyExistsError
 
-from .errors import Unavailable
+from .errors import ImageFlowError, Unavailable
 from .kafka_errors import as_error
 from .kafka_settings import KafkaSettings
 
@@ -36,6 +36,17 @@ def is_missing(settings: KafkaSettings, topic: str) -> bool:
     with suppress(Unavailable):
         return bool(missing_topics(quickly, [topic]))
     return False
+
+
+def is_reachable(settings: KafkaSettings) -> bool:
+    """Whether a broker answers, quickly. Blocks."""
+    try:
+        missing_topics(settings.model_copy(update={"timeout_seconds": _QUICKLY_SECONDS}), [])
+    except Unavailable:
+        return False
+    except ImageFlowError:
+        return True
+    return True
 
 
 def create_topics(settings: KafkaSettings, names: Iterable[str], *, partitions: int | None = None) -> None:
