@@ -64,8 +64,8 @@ eval: setup ## Measure how good the demo's model is; the report is models/coins/
 	$(BIN)/python tools/evaluate.py
 
 prove: setup ## Prove it at length, half an hour: kills, ten thousand executions, a soak; reports go to docs/proof/
-	IMAGEFLOW_PROVE=1 $(BIN)/pytest apps/orchestrator/tests/model
-	IMAGEFLOW_PROVE=1 $(BIN)/pytest tests/crash
+	IMAGEFLOW_PROVE=1 IMAGEFLOW_PROVE_SHARE=$(SHARE) $(BIN)/pytest apps/orchestrator/tests/model
+	IMAGEFLOW_PROVE=1 IMAGEFLOW_PROVE_SHARE=$(SHARE) $(BIN)/pytest tests/crash
 	IMAGEFLOW_PROVE=1 $(BIN)/pytest tests/e2e/s3/test_large.py
 
 clean: ## Remove what builds and runs left behind

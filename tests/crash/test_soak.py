@@ -14,13 +14,13 @@ import pytest
 
 from . import pictures
 from .load import Held, back_to, tasks_of
-from .proving import PROVE, REPORTS, table, write_report
+from .proving import PROVE, REPORTS, SHARE, WHOLE, table, write_report
 from .shapes import INPUT, SHAPES
 from .stage import Life, Stage, staged
 from .test_many import settled
 
-SECONDS = 600
-STEADY_AFTER_SECONDS = 120
+SECONDS = 600 * SHARE
+STEADY_AFTER_SECONDS = 120 * SHARE
 SAMPLE_SECONDS = 5
 WARM_UP_SECONDS = 15
 CLIENTS = 4
@@ -49,7 +49,7 @@ class Progress:
 
 
 @pytest.mark.skipif(not PROVE, reason="ten minutes: make prove")
-@pytest.mark.timeout(2 * SECONDS)
+@pytest.mark.timeout(2 * SECONDS + 120)
 async def test_the_orchestrator_does_not_grow(tmp_path: Path) -> None:
     async with staged(tmp_path / "stage", "resize", "filter", "detect") as stage, stage.live() as life:
         await life.upload(INPUT, pictures.coins())
@@ -63,9 +63,11 @@ async def test_the_orchestrator_does_not_grow(tmp_path: Path) -> None:
             group.create_task(watch(stage, life, samples, start, progress))
         after = await back_to(stage, life, before)
     slope = mb_a_minute([each for each in samples if each.seconds >= STEADY_AFTER_SECONDS])
-    report(samples, slope, before, after)
+    assert len(samples) >= 2
+    if WHOLE:
+        report(samples, slope, before, after)
     assert after == before
-    assert slope <= MOST_MB_A_MINUTE
+    assert slope <= MOST_MB_A_MINUTE or not WHOLE  # in less time pools are still being filled
 
 
 async def load(life: Life, progress: Progress, end: float, *, clients: int = CLIENTS) -> None:

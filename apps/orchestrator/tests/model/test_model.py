@@ -18,8 +18,9 @@ from .dag import planned, random_dag
 from .drive import Drive, RandomDriver, Tally, some_noise, some_outcome
 
 PROVE = os.environ.get("IMAGEFLOW_PROVE") == "1"
-BATCHES, BATCH = (100, 1000) if PROVE else (4, 250)
-EXAMPLES = 3000 if PROVE else 100
+SHARE = float(os.environ.get("IMAGEFLOW_PROVE_SHARE") or 1)
+BATCHES, BATCH = (max(1, round(100 * SHARE)), 1000) if PROVE else (4, 250)
+EXAMPLES = max(100, round(3000 * SHARE)) if PROVE else 100
 
 
 @pytest.mark.parametrize("batch", range(BATCHES))
