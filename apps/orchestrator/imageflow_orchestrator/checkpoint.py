@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 
 from imageflow.v1.record_pb2 import ExecutionRecord
 from imageflow_common.errors import ImageFlowError, NotFound, WriteConflict
@@ -89,7 +90,7 @@ class Checkpoint:
     async def _write_over(self, generation: str) -> None:
         record = self._held.record
         try:
-            self._held = await self._records.replace(HeldRecord(record, generation), record)
+            self._held = await self._records.replace(replace(self._held, generation=generation), record)
         except WriteConflict:
             raise
         except ImageFlowError:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from google.protobuf.json_format import MessageToDict, ParseDict, ParseError
+from google.protobuf.json_format import ParseDict, ParseError
 
 from imageflow.v1.execution_pb2 import Execution
 from imageflow.v1.record_pb2 import ExecutionRecord
@@ -26,6 +26,8 @@ from imageflow_common.keys import (
 )
 from imageflow_common.store import MAX_PAGE_SIZE, ObjectKey, ObjectStore
 
+from .record_encoder import RecordEncoder
+
 SCHEMA_VERSION = 1
 UNKNOWN_VERSION = "UNKNOWN_RECORD_VERSION"
 """The reason of DataLoss for a record that a later version wrote: nothing is wrong with it."""
@@ -41,6 +43,7 @@ class HeldRecord:
 
     record: ExecutionRecord
     generation: str
+    encoder: RecordEncoder = field(default_factory=RecordEncoder, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +72,8 @@ class Records:
             await self._store.put(self._marker(execution), b"", media_type=_EMPTY)
         await self._store.put(entry, b"", media_type=_EMPTY)
         try:
-            info = await self._store.put(self._key(execution), _encode(record), media_type=_JSON, if_absent=True)
+            data = _encode(record, RecordEncoder())
+            info = await self._store.put(self._key(execution), data, media_type=_JSON, if_absent=True)
         except WriteConflict as exc:
             await self._withdraw(execution)
             taken = f"there is an execution {execution.execution_id!r} already"
@@ -79,9 +83,9 @@ class Records:
     async def replace(self, held: HeldRecord, record: ExecutionRecord) -> HeldRecord:
         """Writes the record again. Raises WriteConflict when somebody else did."""
         record.revision += 1
-        data = _encode(record)
+        data = _encode(record, held.encoder)
         info = await self._store.put(self._key(record.execution), data, media_type=_JSON, if_generation=held.generation)
-        return HeldRecord(record, info.generation)
+        return HeldRecord(record, info.generation, held.encoder)
 
     async def settle(self, execution: Execution) -> None:
         """Nothing is left to do for an execution: its marker goes."""
@@ -199,9 +203,9 @@ def _created(execution: Execution) -> datetime:
     return execution.create_time.ToDatetime(tzinfo=UTC)
 
 
-def _encode(record: ExecutionRecord) -> bytes:
+def _encode(record: ExecutionRecord, encoder: RecordEncoder) -> bytes:
     record.schema_version = SCHEMA_VERSION
-    return json.dumps(MessageToDict(record), ensure_ascii=False, separators=(",", ":")).encode()
+    return encoder.encode(record)
 
 
 def _decode(data: bytes) -> ExecutionRecord:
