@@ -38,6 +38,7 @@ from .workloads import MODELS
 
 ANCHORS, CLASSES, KEPT = 8400, 80, 100
 _WARM_UP = 10
+_BATCHES = (1, 2, 4, 8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,7 @@ class Results:
     rounds: int
     models: dict[str, dict[str, Times]]
     post_processing: dict[str, Times]
+    batches: dict[str, dict[int, float]]
     memory_bytes: dict[str, int]
 
 
@@ -149,6 +151,17 @@ def measure_post_processing(rounds: int) -> dict[str, Times]:
     return in_turn(rounds, ways)
 
 
+def measure_batches(model: Model, rounds: int) -> dict[int, float]:
+    """Milliseconds of the processor for an image, by how many are run at once; empty where a model takes one alone."""
+    session, manifest = OnnxSession(model.file), model.manifest
+    if session.inputs[0].shape[0] is not None:
+        return {}
+    images = np.random.default_rng(0).uniform(0, 1, (max(_BATCHES), *manifest.input_shape[1:])).astype(np.float32)
+    names = {"input_name": manifest.input.name, "output_names": manifest.output_names}
+    ways = {str(size): partial(session.run, images[:size], **names) for size in _BATCHES}
+    return {int(size): times.cpu_p50 / int(size) for size, times in in_turn(rounds, ways).items()}
+
+
 def measure_memory(repository: ModelRepository, names: Sequence[str], pixels: Pixels) -> dict[str, int]:
     """Of this process: before a session, and with those of all models loaded and used."""
     pid = {"process": os.getpid()}
@@ -183,6 +196,9 @@ def report(results: Results) -> str:
     ]
     for name, each in results.post_processing.items():
         lines.append(f"| {name} | {each.p50:.2f} | {each.p95:.2f} | {each.cpu_p50:.2f} |")
+    lines += ["", "| CPU for an image, by the size of its batch | 1 | 2 | 4 | 8 |", "| --- | --- | --- | --- | --- |"]
+    for name, by_size in results.batches.items():
+        lines.append(f"| {name} | {' | '.join(f'{by_size[size]:.2f}' for size in _BATCHES)} |")
     lines += ["", "| Memory of the process (PSS) | MB |", "| --- | --- |"]
     lines += [f"| {name} | {size / 1e6:.0f} |" for name, size in results.memory_bytes.items()]
     return "\n".join([*lines, ""])
@@ -203,6 +219,11 @@ def main() -> None:
         options.rounds,
         {name: measure_model(repository, name, pixels, options.rounds) for name in names},
         measure_post_processing(options.rounds),
+        {
+            name: found
+            for name in names
+            if (found := measure_batches(repository.resolve(name), options.rounds // 10 + 2))
+        },
         memory,
     )
     options.output.mkdir(parents=True, exist_ok=True)

@@ -34,6 +34,7 @@ def suppress(boxes: Boxes, threshold: float, *, at_most: int, class_agnostic: bo
 
 def overlap(some: Floats, others: Floats) -> Floats:
     """Intersection over union (len(some), len(others)) of rectangles with an area."""
+    others = np.asfortranarray(others)  # columns in one piece are read faster
     shared = _common_span(some, others, 0)
     shared *= _common_span(some, others, 1)
     union = np.add(_areas(some)[:, None], _areas(others))
