@@ -51,25 +51,30 @@ class EpochHold:
         self._beat_seconds = beat_seconds
         self._silent_seconds = silent_seconds
         self._me = uuid4().hex
-        self._new = True
+        self._found: int | None = None
         self._mine: _Stored | None = None
 
     async def take(self) -> None:
-        seen, since = None, monotonic()
+        generation, since = None, monotonic()
         while True:
             try:
                 stored = await self._read()
-                if stored.generation != seen:
-                    seen, since = stored.generation, monotonic()
-                if self._new or not stored.epoch.holder or monotonic() - since > self._silent_seconds:
-                    self._new = False
+                if stored.generation != generation:
+                    generation, since = stored.generation, monotonic()
+                if self._may_take(stored.epoch) or monotonic() - since > self._silent_seconds:
                     self._mine = await self._write(stored, Epoch(stored.epoch.number + 1, self._me))
                     return
             except WriteConflict:
-                pass  # another one has it
+                continue  # the holder has beaten meanwhile, or another one has taken it
             except ImageFlowError as exc:
                 log.warning("queue.not_taken", error_type=exc.reason)
             await asyncio.sleep(self._beat_seconds)
+
+    def _may_take(self, epoch: Epoch) -> bool:
+        """Whether nobody has it, or nobody has followed the one who had it when this process started."""
+        if self._found is None:
+            self._found = epoch.number
+        return not epoch.holder or epoch.number == self._found
 
     async def lost(self) -> None:
         while self._mine is not None:

@@ -12,7 +12,7 @@ from orchestrator_executions import FailingStore, site, until
 from orchestrator_scripted import eventually, never, step
 
 from imageflow.v1.execution_pb2 import Execution
-from imageflow_common.errors import Unavailable
+from imageflow_common.errors import Unavailable, WriteConflict
 from imageflow_common.keys import QUEUE_KEY
 from imageflow_common.store import ObjectStore
 from imageflow_common.store_local import LocalStore
@@ -59,6 +59,15 @@ async def test_one_who_starts_takes_the_queue_and_the_one_before_notices(store: 
     await second.take()
     async with asyncio.timeout(10):
         await noticing
+
+
+async def test_one_who_starts_takes_it_though_the_holder_beats_meanwhile(tmp_path: Path) -> None:
+    store = FailingStore(tmp_path / "store")
+    await hold(store).take()
+    store.fails_at = store.writes + 1, WriteConflict("a beat came first")
+    async with asyncio.timeout(10):
+        await hold(store).take()
+    await store.close()
 
 
 async def test_of_many_who_start_together_one_is_left_with_the_queue(store: LocalStore) -> None:
