@@ -94,8 +94,8 @@ async def test_a_cancel_reaches_the_one_that_runs_it(pair: tuple[Served, Served,
     await create(other, theirs, WAIT)
     await eventually(lambda: other.lock.entered.is_set())
     await one.call("ExecutionService/CancelExecution", execution_id=theirs, message="not needed")
-    other.lock.opened.set()
     told = await eventually(lambda: office.completions().get(theirs))
+    other.lock.opened.set()
     assert [(each["status"], each["message"]) for each in told] == [("cancelled", "not needed")]
 
 
@@ -146,7 +146,7 @@ async def test_what_ends_while_the_broker_is_away_is_told_when_it_is_back(
             assert len(markers) == 2
         async with served(tmp_path, settings):
             kafka_server.start()
-            office = Office(settings)
+            office = Office(kafka_settings.model_copy(update={"bootstrap_servers": settings.bootstrap_servers}))
             told = await eventually(lambda: len(found := office.completions()) == 2 and found)
             office.close()
     finally:
