@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import sys
+from contextlib import closing
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from imageflow.v1.component_pb2 import DescribeResponse
 from imageflow.v1.detect_pb2 import Box, Detection, DetectMetadata, DetectParameters
 from imageflow_common.component import Component, Result, component
 from imageflow_common.pixels import Pixels
 from imageflow_common.serve import serve
-from imageflow_common.settings import ComponentSettings, PositiveInt, load_settings
+from imageflow_common.settings import ComponentSettings, PositiveInt, PositiveSeconds, load_settings
 
 from . import detect as detection
 from .annotate import annotate
@@ -17,6 +20,9 @@ from .backend import OnnxBackend
 from .coco import as_coco
 from .detect import Detector, Found, Question, Tiling
 from .models import ModelRepository
+
+if TYPE_CHECKING:
+    from .triton import TritonBackend
 
 
 class DetectSettings(ComponentSettings):
@@ -26,6 +32,14 @@ class DetectSettings(ComponentSettings):
     """The model repository, in Triton's layout."""
     max_in_flight: PositiveInt = 20
     timeout_seconds: float = 60.0
+    triton_url: str | None = None
+    """`HOST:PORT` of an NVIDIA Triton's gRPC, which runs the models; unset: ONNX Runtime does, in the process."""
+    triton_timeout_seconds: PositiveSeconds = 10.0
+    """The longest that Triton may take for one inference."""
+    triton_load_models: bool = True
+    """Whether Triton is asked to load what it does not serve, which it does under explicit model control."""
+    triton_shared_memory: bool = True
+    """Whether tensors travel in shared memory where Triton is on this machine."""
 
 
 def build(detector: Detector) -> Component:
@@ -44,8 +58,9 @@ def build(detector: Detector) -> Component:
             detections=[_message(found) for found in done.found],
             model_name=done.model.name,
             model_version=str(done.model.version),
-            backend=detector.backend_name,
+            backend=done.ran.backend,
             inference_ms=done.inference_ms,
+            fallback_reason=done.ran.fallback_reason,
         )
         if parameters.coco:
             size = {"width": image.width, "height": image.height}
@@ -68,6 +83,7 @@ def _question(parameters: DetectParameters) -> Question:
         class_agnostic=parameters.class_agnostic,
         min_box_size=parameters.min_box_size,
         tiling=tiling,
+        may_fall_back=parameters.on_unavailable == "local",
     )
 
 
@@ -88,4 +104,29 @@ def _box(box: detection.Box) -> Box:
 def main() -> None:
     """Serves the component until it is told to stop."""
     settings = load_settings(DetectSettings)
-    serve(build(Detector(ModelRepository(settings.models_directory), OnnxBackend())), settings)
+    repository, local = ModelRepository(settings.models_directory), OnnxBackend()
+    url = settings.triton_url
+    if not url:
+        serve(build(Detector(repository, local)), settings)
+        return
+    if "max_running" not in settings.model_fields_set:  # a thread that waits for Triton computes nothing
+        settings = settings.model_copy(update={"max_running": settings.max_in_flight})
+    with closing(_triton(url, settings)) as triton:
+        serve(build(Detector(repository, triton, fallback=local)), settings, unready=triton.unready)
+
+
+def _triton(url: str, settings: DetectSettings) -> TritonBackend:
+    """Ends the process with status 78 (EX_CONFIG) where its client is not installed."""
+    try:
+        from .triton import TritonBackend, TritonOptions
+    except ModuleNotFoundError as exc:
+        print(f"IMAGEFLOW_TRITON_URL needs what imageflow-detect[triton] installs: {exc}", file=sys.stderr)
+        raise SystemExit(78) from exc
+    options = TritonOptions(
+        url,
+        timeout_seconds=settings.triton_timeout_seconds,
+        load_models=settings.triton_load_models,
+        shared_memory=settings.triton_shared_memory,
+        max_message_bytes=settings.max_message_bytes,
+    )
+    return TritonBackend(options)

@@ -6,20 +6,34 @@ from __future__ import annotations
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, Protocol
 
 import numpy as np
 
-from imageflow_common.errors import ImageFlowError
+from imageflow_common.errors import Cancelled, DeadlineExceeded, FailedPrecondition, ImageFlowError, Unavailable
+from imageflow_common.lifetime import Lifetime, current_lifetime, living
 from imageflow_detect.loading import check_size, why_not_loaded
 from imageflow_detect.manifest import Manifest, ModelInvalid
 from imageflow_detect.models import Model
 from imageflow_detect.tensors import Array, Tensor, TensorInfo, check_answer, check_tensors
 
 MAX_SESSIONS: Final = 8
+
+
+class BackendUnavailable(Unavailable):
+    """The inference server cannot be reached, or does not answer in time."""
+
+    reason = "INFERENCE_UNAVAILABLE"
+
+
+class ModelNotServed(FailedPrecondition):
+    """The inference server does not serve this version of the model, and does not load it."""
+
+    reason = "MODEL_NOT_SERVED"
 
 
 class Backend(Protocol):
@@ -30,14 +44,15 @@ class Backend(Protocol):
         """As reported to callers: `onnxruntime` or `triton`."""
 
     def prepare(self, model: Model) -> None:
-        """Loads the model if it is not, so that `infer` only infers. Raises ModelInvalid."""
+        """Loads the model if it is not, so that `infer` only infers. Raises what `infer` raises."""
 
     def infer(self, model: Model, tensor: Tensor) -> tuple[Array, ...]:
         """What the model answers to one image, `[1, 3, height, width]` of the manifest's type: its outputs, float32,
         in the order of `model.manifest.output_names`.
 
-        Raises ModelInvalid when the model cannot be loaded or is not what its manifest says, ImageFlowError
-        when it fails on this tensor.
+        Ends with the current lifetime. Raises ModelInvalid when the model cannot be loaded or is not what its
+        manifest says, BackendUnavailable or ModelNotServed where a server should run it and cannot, ImageFlowError
+        when it fails on this tensor or answers what is no number.
         """
 
     def close(self) -> None:
@@ -67,14 +82,20 @@ class OnnxSession:
             )
         except Exception as exc:  # onnxruntime's errors have no common base
             raise ModelInvalid(why_not_loaded(str(exc))) from exc
+        self._run_options: Any = onnxruntime.RunOptions
         self.inputs = tuple(_info(each) for each in self._session.get_inputs())
         self.outputs = tuple(_info(each) for each in self._session.get_outputs())
 
     def run(self, tensor: Tensor, *, input_name: str, output_names: Sequence[str]) -> tuple[Array, ...]:
-        """The outputs for one input. Raises ImageFlowError when ONNX Runtime fails."""
+        """The outputs for one input. Raises ImageFlowError when ONNX Runtime fails, Cancelled when the work is given
+        up: it is asked to stop, and does after the operator at hand."""
+        lifetime, options = current_lifetime(), self._run_options()
         try:
-            return tuple(self._session.run(list(output_names), {input_name: tensor}))
+            with lifetime.on_give_up(lambda: setattr(options, "terminate", True)):
+                return tuple(self._session.run(list(output_names), {input_name: tensor}, options))
         except Exception as exc:  # onnxruntime's errors have no common base
+            if lifetime.given_up:
+                raise Cancelled("nobody waits for the inference any more") from exc
             raise ImageFlowError("the model failed on this image", reason="INFERENCE_FAILED") from exc
 
 
@@ -91,14 +112,16 @@ class OnnxBackend:
     """Sessions shared by (model, version), opened when first asked for and warmed up with a blank image.
 
     At most `max_sessions` are held; the longest unused goes first, as soon as no call runs in it. So does one
-    whose file is gone, with the next call.
+    whose file is gone, with the next call. At most `max_running` calls run at a time, as many as there are cores unless
+    given: the others wait.
     """
 
     name = "onnxruntime"
 
-    def __init__(self, *, max_sessions: int = MAX_SESSIONS) -> None:
+    def __init__(self, *, max_sessions: int = MAX_SESSIONS, max_running: int | None = None) -> None:
         if max_sessions < 1:
             raise ValueError("max_sessions must be at least 1")
+        self._turns = threading.BoundedSemaphore(max_running or os.cpu_count() or 1)
         self._max_sessions = max_sessions
         self._sessions: OrderedDict[tuple[str, int], Future[OnnxSession]] = OrderedDict()
         self._files: dict[tuple[str, int], Path] = {}
@@ -112,7 +135,9 @@ class OnnxBackend:
     def infer(self, model: Model, tensor: Tensor) -> tuple[Array, ...]:
         """See Backend."""
         session, manifest = self._session(model), model.manifest
-        return session.run(tensor, input_name=manifest.input.name, output_names=manifest.output_names)
+        with self._turn():
+            answer = session.run(tensor, input_name=manifest.input.name, output_names=manifest.output_names)
+        return checked(answer, manifest)
 
     def loaded(self) -> tuple[tuple[str, int], ...]:
         """The (model, version) pairs held or being opened, the longest unused first."""
@@ -123,6 +148,15 @@ class OnnxBackend:
         """See Backend."""
         with self._lock:
             self._sessions.clear()
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        if not self._turns.acquire(timeout=min(current_lifetime().remaining(), threading.TIMEOUT_MAX)):
+            raise DeadlineExceeded("the deadline passed while waiting for a turn of the model")
+        try:
+            yield
+        finally:
+            self._turns.release()
 
     def _session(self, model: Model) -> OnnxSession:
         """The shared session; the first caller opens it, the others wait for it and share its error."""
@@ -157,21 +191,35 @@ class OnnxBackend:
                 del self._sessions[key]
 
 
+def checked(answer: tuple[Array, ...], manifest: Manifest) -> tuple[Array, ...]:
+    """The answer, when it is shaped as the manifest says and finite: a value that is no number would end up as a box
+    that nobody saw, or as none where there is something. Raises ModelInvalid and ImageFlowError."""
+    check_answer(answer, manifest)
+    for array in answer:
+        with np.errstate(over="ignore", invalid="ignore"):
+            total = array.sum()  # three times quicker than looking at each
+        if not np.isfinite(total) and not np.isfinite(array).all():
+            raise ImageFlowError("the model answered what is no finite number", reason="INFERENCE_FAILED")
+    return answer
+
+
 def check_model(session: OnnxSession, manifest: Manifest) -> None:
     """Raises ModelInvalid when the model's tensors are not what the manifest says, or when it does not run on a blank
     image."""
     check_tensors(session.inputs, session.outputs, manifest)
     blank = np.zeros(manifest.input_shape, manifest.input.type)
     try:
-        answer = session.run(blank, input_name=manifest.input.name, output_names=manifest.output_names)
+        checked(session.run(blank, input_name=manifest.input.name, output_names=manifest.output_names), manifest)
+    except ModelInvalid:
+        raise
     except ImageFlowError as exc:
         raise ModelInvalid(f"model '{manifest.name}' does not run on a blank image") from exc
-    check_answer(answer, manifest)
 
 
 def _warm_session(model: Model) -> OnnxSession:
     session = OnnxSession(model.file)
-    check_model(session, model.manifest)
+    with living(Lifetime()):  # others wait for it too
+        check_model(session, model.manifest)
     return session
 
 

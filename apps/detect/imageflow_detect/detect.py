@@ -11,6 +11,7 @@ from imageflow_common.pixels import Affine, Pixels
 from imageflow_detect.backend import Backend
 from imageflow_detect.boxes import Boxes, Floats, map_corners
 from imageflow_detect.decode import Wanted, class_ids_of, decode
+from imageflow_detect.fallback import Inference, Ran
 from imageflow_detect.letterbox import letterbox
 from imageflow_detect.models import Model, ModelRepository
 from imageflow_detect.tiles import Tile, merge, tiles_of
@@ -48,8 +49,9 @@ class Tiling:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What to look for. `classes` are labels or ids (empty: all); `tiling` None: the picture as a whole. The rest is as
-    in `decode.Wanted`."""
+    """What to look for. `classes` are labels or ids (empty: all); `tiling` None: the picture as a whole;
+    `may_fall_back`: whether the fallback may run the model where the backend cannot be had. The rest is as in
+    `decode.Wanted`."""
 
     model_name: str
     model_version: str = ""
@@ -60,6 +62,7 @@ class Question:
     class_agnostic: bool = False
     min_box_size: float = 0.0
     tiling: Tiling | None = None
+    may_fall_back: bool = False
 
     def wanted(self, model: Model) -> Wanted:
         """Raises InvalidParameters for a class that the model does not know."""
@@ -74,11 +77,12 @@ class Question:
 
 
 class Detections(NamedTuple):
-    """What was found, strongest first, how long inference alone took, and the model that ran."""
+    """What was found, strongest first, how long inference alone took, the model that ran, and where."""
 
     found: tuple[Found, ...]
     inference_ms: float
     model: Model
+    ran: Ran
 
 
 class _Seen(NamedTuple):
@@ -89,13 +93,10 @@ class _Seen(NamedTuple):
 class Detector:
     """Finds objects. Safe to use from any thread; one call uses one thread."""
 
-    def __init__(self, repository: ModelRepository, backend: Backend) -> None:
+    def __init__(self, repository: ModelRepository, backend: Backend, *, fallback: Backend | None = None) -> None:
         self._repository = repository
         self._backend = backend
-
-    @property
-    def backend_name(self) -> str:
-        return self._backend.name
+        self._fallback = fallback
 
     def detect(self, pixels: Pixels, question: Question) -> Detections:
         """What the model sees in the picture. The pixels are not changed.
@@ -105,18 +106,19 @@ class Detector:
         """
         model = self._repository.resolve(question.model_name, question.model_version)
         wanted = question.wanted(model)
-        self._backend.prepare(model)
-        seen = self._look(pixels, model, wanted, question.tiling)
+        inference = Inference(self._backend, self._fallback if question.may_fall_back else None)
+        inference.prepare(model)
+        seen = self._look(pixels, model, wanted, question.tiling, inference)
         found = as_found(seen.boxes, labels=model.labels, to_input=pixels.to_input)
-        return Detections(found, seen.inference_ms, model)
+        return Detections(found, seen.inference_ms, model, inference.ran)
 
-    def _look(self, pixels: Pixels, model: Model, wanted: Wanted, tiling: Tiling | None) -> _Seen:
+    def _look(self, pixels: Pixels, model: Model, wanted: Wanted, tiling: Tiling | None, inference: Inference) -> _Seen:
         """The boxes in the picture's pixels."""
         if tiling is None:
-            return self._look_at(pixels, model, wanted)
+            return self._look_at(pixels, model, wanted, inference)
         width, height = pixels.width, pixels.height
         tiles = tiles_of(width, height, size=tiling.size, overlap=tiling.overlap)
-        seen = [self._look_at(_part(pixels, tile), model, wanted) for tile in tiles]
+        seen = [self._look_at(_part(pixels, tile), model, wanted, inference) for tile in tiles]
         boxes = merge(
             [
                 (tile, each.boxes.mapped(Affine.translation(tile.x, tile.y)))
@@ -130,10 +132,10 @@ class Detector:
         )
         return _Seen(boxes, sum(each.inference_ms for each in seen))
 
-    def _look_at(self, pixels: Pixels, model: Model, wanted: Wanted) -> _Seen:
+    def _look_at(self, pixels: Pixels, model: Model, wanted: Wanted, inference: Inference) -> _Seen:
         boxed = letterbox(pixels, model.manifest)
         start = time.perf_counter()
-        answer = self._backend.infer(model, boxed.tensor)
+        answer = inference.infer(model, boxed.tensor)
         inference_ms = (time.perf_counter() - start) * 1e3
         boxes = decode(
             answer,

@@ -31,20 +31,27 @@ def fill(repository: Path) -> None:
     ssd = manifest_of("ssd", output={"layout": "ssd", "background": False})
     shapes = {"boxes": (1, 5, 4), "scores": (1, 5, 2), "anchors": (5, 4)}
     _put(repository, "ssd", _constants_model(shapes), ssd, outputs=shapes | {"boxes": (1, -1, 4)})
-    _put(repository, "slow", _slow_model())
+    put_slow_model(repository)
     _put(repository, "broken", _mean_model(mean))
     (repository / "broken" / "1" / "model.onnx").write_bytes(b"no model")
 
 
-def put_mean_model(repository: Path, name: str, *, batch: int = 0, add: float = 0.0, version: int = 1) -> None:
+def put_mean_model(
+    repository: Path, name: str, *, batch: int = 0, add: float = 0.0, version: int = 1, side: int = SIDE
+) -> None:
     """The model `mean` under a name of its own."""
     fixed = columns((10, 10, 8, 8, 0, 0.5), anchors=ANCHORS) + np.float32(add)
-    _put(repository, name, _mean_model(fixed), version=version, batch=batch)
+    manifest = manifest_of(name, input={"size": {"width": side, "height": side}})
+    _put(repository, name, _mean_model(fixed, side=side), manifest, version=version, batch=batch)
 
 
-def image_of(value: float, kind: type = np.float32) -> npt.NDArray[np.float32]:
+def put_slow_model(repository: Path) -> None:
+    _put(repository, "slow", _slow_model())
+
+
+def image_of(value: float, kind: type = np.float32, side: int = SIDE) -> npt.NDArray[np.float32]:
     """A network's input, all of one value."""
-    return np.full((1, 3, SIDE, SIDE), value, kind)
+    return np.full((1, 3, side, side), value, kind)
 
 
 def _put(
@@ -85,7 +92,9 @@ def _config(manifest: Manifest, batch: int, outputs: Mapping[str, Sequence[int]]
     )
 
 
-def _mean_model(fixed: npt.NDArray[np.float32], input_type: int = TensorProto.FLOAT) -> onnx.ModelProto:
+def _mean_model(
+    fixed: npt.NDArray[np.float32], input_type: int = TensorProto.FLOAT, side: int = SIDE
+) -> onnx.ModelProto:
     nodes = [
         helper.make_node("Cast", ["images"], ["floats"], to=TensorProto.FLOAT),
         helper.make_node("ReduceMean", ["floats"], ["mean"], axes=[1, 2, 3], keepdims=1),
@@ -93,7 +102,7 @@ def _mean_model(fixed: npt.NDArray[np.float32], input_type: int = TensorProto.FL
         helper.make_node("Add", ["fixed", "means"], ["output0"]),
     ]
     constants = {"column": np.array([-1, 1, 1]), "fixed": fixed}
-    return _model(nodes, constants, {"output0": ("n", *fixed.shape[1:])}, input_type, batch="n")
+    return _model(nodes, constants, {"output0": ("n", *fixed.shape[1:])}, input_type, batch="n", side=side)
 
 
 def _rows_model() -> onnx.ModelProto:
@@ -144,11 +153,12 @@ def _model(
     outputs: Mapping[str, Sequence[int | str]],
     input_type: int = TensorProto.FLOAT,
     batch: int | str = 1,
+    side: int = SIDE,
 ) -> onnx.ModelProto:
     graph = helper.make_graph(
         nodes,
         "toy",
-        [helper.make_tensor_value_info("images", input_type, [batch, 3, SIDE, SIDE])],
+        [helper.make_tensor_value_info("images", input_type, [batch, 3, side, side])],
         [helper.make_tensor_value_info(name, TensorProto.FLOAT, list(shape)) for name, shape in outputs.items()],
         [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
     )

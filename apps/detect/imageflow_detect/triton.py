@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from time import monotonic
 from typing import Any, Final
 
 import numpy as np
 
 from imageflow_common.errors import Cancelled, DeadlineExceeded, ImageFlowError, Overloaded
-from imageflow_common.lifetime import current_lifetime
+from imageflow_common.lifetime import Lifetime, current_lifetime, living
 from imageflow_detect.backend import BackendUnavailable, ModelNotServed, checked
 from imageflow_detect.manifest import ModelInvalid
 from imageflow_detect.models import Model
@@ -21,6 +24,8 @@ from imageflow_detect.triton_memory import CannotRegister, TensorMemory
 from imageflow_detect.triton_wire import Layout, infer_request, outputs_of, tensor_infos
 
 _ASK_SECONDS: Final = 2.0
+_LOAD_ANEW_SECONDS: Final = 30.0
+"""How often a model is loaded anew, at most."""
 _RETRY_AFTER: Final = timedelta(milliseconds=200)
 _NOWHERE: Final = Layout.of(0, {})
 
@@ -54,6 +59,7 @@ class TritonBackend:
         self._options = options
         self._connection = Connection(options.url, max_message_bytes=options.max_message_bytes)
         self._presented: dict[tuple[str, int], Future[Layout]] = {}
+        self._loaded_anew: dict[tuple[str, int], float] = {}
         self._lock = threading.Lock()
         self._why_unready = ""
         shares = options.shared_memory and options.on_this_machine
@@ -104,7 +110,7 @@ class TritonBackend:
 
     def _check_ready(self) -> None:
         if self._why_unready:
-            raise BackendUnavailable("the inference server cannot be reached")
+            raise BackendUnavailable("the inference server is not available")
 
     def _layout(self, model: Model) -> Layout:
         """Of a model that is presented; the first caller does it, the others wait for it and share its error."""
@@ -142,7 +148,13 @@ class TritonBackend:
         outputs = tensor_infos(metadata.outputs)
         check_tensors(tensor_infos(metadata.inputs), outputs, model.manifest)
         blank = np.zeros(model.manifest.input_shape, model.manifest.input.type)
-        answer = self._ask(model, blank, _NOWHERE)
+        try:
+            answer = self._ask(model, blank, _NOWHERE)
+        except Fault as fault:
+            if fault.code != "INTERNAL" or not self._may_load_anew(model):
+                raise
+            self._load_anew(model)
+            answer = self._ask(model, blank, _NOWHERE)
         open_ended = {info.name for info in outputs if None in info.shape[1:]}
         sizes = zip(model.manifest.output_names, answer, strict=True)
         return Layout.of(blank.nbytes, {name: array.nbytes for name, array in sizes if name not in open_ended})
@@ -171,6 +183,21 @@ class TritonBackend:
         if not self._is_served(model):
             raise missing
 
+    def _may_load_anew(self, model: Model) -> bool:
+        with self._lock:
+            last, now = self._loaded_anew.get(model.key, -math.inf), monotonic()
+            may = self._options.load_models and now - last >= _LOAD_ANEW_SECONDS
+            if may:
+                self._loaded_anew[model.key] = now
+        return may
+
+    def _load_anew(self, model: Model) -> None:
+        """Triton goes on serving a model whose process has died, with errors, until it is loaded anew."""
+        with suppress(Fault):  # what cannot be unloaded is not loaded anew either
+            asked = MESSAGES.RepositoryModelUnloadRequest(model_name=model.name)
+            self._call("RepositoryModelUnload", asked, _ASK_SECONDS)
+            self._load(model)
+
     def _is_served(self, model: Model) -> bool:
         asked = MESSAGES.ModelReadyRequest(name=model.name, version=str(model.version))
         ready: bool = self._call("ModelReady", asked, _ASK_SECONDS).ready
@@ -179,18 +206,19 @@ class TritonBackend:
     def _lost(self, model: Model, layout: Layout, fault: Fault) -> bool:
         """Whether Triton no longer has what it had, the model or our memory, so that it is worth presenting it anew.
         Raises Fault when Triton cannot be asked."""
+        if fault.code == "INTERNAL":
+            self._forget(model, layout)  # the next call finds out whether it is the model or the image
         if fault.code not in ("NOT_FOUND", "UNAVAILABLE"):
             return False
-        served = self._is_served(model)
-        if served and fault.code == "UNAVAILABLE":
-            return False
+        try:
+            served = self._is_served(model)
+        except Fault:
+            self._forget_all()
+            raise
+        self._forget(model, layout)
         if served and self._memory is not None:
             self._memory.forget()
-        with self._lock:
-            future = self._presented.get(model.key)
-            if future is not None and future.done() and future.result() is layout:
-                del self._presented[model.key]
-        return True
+        return not served or fault.code == "NOT_FOUND"
 
     def _call(self, method: str, request: Any, timeout: float) -> Any:
         """Raises Fault, and DeadlineExceeded when it is the caller's time that is over."""
@@ -204,11 +232,8 @@ class TritonBackend:
     def _error(self, fault: Fault) -> ImageFlowError:
         """For callers; Triton's own words stay in the cause."""
         match fault.code:
-            case "UNAVAILABLE" if self._answers():
-                return Overloaded("the inference server takes no more requests now", retry_after=_RETRY_AFTER)
             case "UNAVAILABLE" | "CANCELLED":
-                self._forget_all()
-                return BackendUnavailable("the inference server cannot be reached")
+                return BackendUnavailable("the inference server is not available")
             case "DEADLINE_EXCEEDED":
                 return BackendUnavailable("the inference server did not answer in time")
             case "RESOURCE_EXHAUSTED":
@@ -219,12 +244,11 @@ class TritonBackend:
             case _:
                 return ImageFlowError("the model failed on this image", reason="INFERENCE_FAILED")
 
-    def _answers(self) -> bool:
-        try:
-            live: bool = self._call("ServerLive", MESSAGES.ServerLiveRequest(), _ASK_SECONDS).live
-        except (Fault, DeadlineExceeded):
-            return False
-        return live
+    def _forget(self, model: Model, layout: Layout) -> None:
+        with self._lock:
+            future = self._presented.get(model.key)
+            if future is not None and future.done() and future.result() is layout:
+                del self._presented[model.key]
 
     def _forget_all(self) -> None:
         with self._lock:
@@ -242,7 +266,7 @@ class _Registrar:
     def register(self, name: str, size_bytes: int) -> None:
         request = MESSAGES.SystemSharedMemoryRegisterRequest(name=name, key=f"/{name}", byte_size=size_bytes)
         try:
-            self._connection.call("SystemSharedMemoryRegister", request, timeout=_ASK_SECONDS)
+            self._call("SystemSharedMemoryRegister", request)
         except Fault as fault:
             if fault.code != "ALREADY_EXISTS":
                 raise CannotRegister from fault
@@ -250,9 +274,13 @@ class _Registrar:
     def unregister(self, name: str) -> None:
         request = MESSAGES.SystemSharedMemoryUnregisterRequest(name=name)
         try:
-            self._connection.call("SystemSharedMemoryUnregister", request, timeout=_ASK_SECONDS)
+            self._call("SystemSharedMemoryUnregister", request)
         except Fault as fault:
             raise CannotRegister from fault
+
+    def _call(self, method: str, request: Any) -> None:
+        with living(Lifetime()):  # half done would be worse than done for nobody
+            self._connection.call(method, request, timeout=_ASK_SECONDS)
 
 
 _WORDS: Final = {"UNAVAILABLE": "cannot be reached", "DEADLINE_EXCEEDED": "does not answer"}

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from time import monotonic
 from typing import Final, Protocol
 
 import numpy as np
@@ -26,6 +27,7 @@ DIRECTORY: Final = Path("/dev/shm")  # noqa: S108 - where shm_open looks, on Lin
 PREFIX: Final = "imageflow-triton-"
 MAX_REGIONS: Final = 16
 _STEP_BYTES: Final = 1 << 20
+_LOOK_SECONDS: Final = 0.5
 
 
 class CannotRegister(Exception):
@@ -92,6 +94,7 @@ class TensorMemory:
     _in_use: int = 0
     _refused: bool = False
     _closed: bool = False
+    _looked_at: float = 0.0
 
     @contextmanager
     def lend(self, size_bytes: int) -> Iterator[Region | None]:
@@ -133,6 +136,7 @@ class TensorMemory:
             self._remove(region)
 
     def _take(self, size_bytes: int) -> Region | None:
+        self._clear_doubtful()
         with self._lock:
             if self._refused or self._closed:
                 return None
@@ -140,19 +144,17 @@ class TensorMemory:
             if region is not None:
                 self._free.remove(region)
             self._in_use += 1
-        try:
-            region = region or self._new(size_bytes)
-            if region is not None and not region.registered:
-                self._register(region)
-        except (CannotRegister, OSError):
-            self._lose(region)
-            return None
+        region = region or self._new(size_bytes)
         if region is None:
-            self._lose(None)
+            with self._lock:
+                self._in_use -= 1
+        elif not region.registered and not self._register(region):
+            self._give_back(region, self._doubtful)
+            return None
         return region
 
     def _new(self, size_bytes: int) -> Region | None:
-        self._clear_doubtful()
+        """None where there are enough, or where there is no room for one."""
         with self._lock:
             full = self._in_use + len(self._free) + len(self._doubtful) > self.max_regions
             unfit = self._free.pop() if full and self._free else None
@@ -160,22 +162,21 @@ class TensorMemory:
             self._remove(unfit)
         elif full:
             return None
-        return Region.create(-(-size_bytes // _STEP_BYTES) * _STEP_BYTES, self.directory)
+        try:
+            return Region.create(-(-size_bytes // _STEP_BYTES) * _STEP_BYTES, self.directory)
+        except OSError:
+            return None
 
-    def _register(self, region: Region) -> None:
+    def _register(self, region: Region) -> bool:
+        """Whether it is registered. Once Triton has refused, nothing is asked of it until it is started anew."""
         try:
             self.registrar.register(region.name, region.size_bytes)
         except CannotRegister:
             with self._lock:
                 self._refused = True
-            raise
+            return False
         region.registered = True
-
-    def _lose(self, region: Region | None) -> None:
-        with self._lock:
-            self._in_use -= 1
-        if region is not None:
-            region.discard(self.directory)
+        return True
 
     def _give_back(self, region: Region, to: list[Region]) -> None:
         with self._lock:
@@ -187,7 +188,11 @@ class TensorMemory:
             self._remove(region)
 
     def _clear_doubtful(self) -> None:
+        """Asks for each whether Triton has let go of it, not too often."""
         with self._lock:
+            if not self._doubtful or monotonic() < self._looked_at + _LOOK_SECONDS:
+                return
+            self._looked_at = monotonic()
             doubtful, self._doubtful = self._doubtful, []
         kept = [region for region in doubtful if not self._let_go(region)]
         with self._lock:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,11 +12,12 @@ from backends.triton import Triton
 
 @pytest.fixture(scope="session")
 def served_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model repository of toys, served by `triton`."""
+    """A model repository of toys, and of the demo's model, served by `triton`."""
     from imageflow_detect.toy_repository import fill
 
     folder = tmp_path_factory.mktemp("models")
     fill(folder)
+    shutil.copytree(Path(__file__).parents[3] / "models" / "coins", folder / "coins")
     return folder
 
 

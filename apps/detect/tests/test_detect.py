@@ -33,7 +33,7 @@ def test_boxes_are_reported_in_the_image_and_in_the_input(detector: Detector) ->
     assert cat.box == Box(80, 48, 16, 16)
     assert result.inference_ms > 0
     assert (result.model.name, result.model.version) == ("toy", 1)
-    assert detector.backend_name == "onnxruntime"
+    assert (result.ran.backend, result.ran.fallback_reason) == ("onnxruntime", "")
 
 
 def test_parameters_narrow_what_is_found(detector: Detector) -> None:

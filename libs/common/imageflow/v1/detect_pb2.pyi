@@ -36,7 +36,7 @@ class DetectServiceProcessResponse(_message.Message):
     def __init__(self, result: _Optional[_Union[_component_pb2.StepResult, _Mapping]] = ..., image: _Optional[_Union[_image_pb2.Image, _Mapping]] = ..., metadata: _Optional[_Union[DetectMetadata, _Mapping]] = ..., payload: _Optional[bytes] = ...) -> None: ...
 
 class DetectParameters(_message.Message):
-    __slots__ = ("model_name", "model_version", "confidence_threshold", "nms_threshold", "max_detections", "classes", "annotate", "class_agnostic", "min_box_size", "tile_size", "tile_overlap", "coco")
+    __slots__ = ("model_name", "model_version", "confidence_threshold", "nms_threshold", "max_detections", "classes", "annotate", "class_agnostic", "min_box_size", "tile_size", "tile_overlap", "coco", "on_unavailable")
     MODEL_NAME_FIELD_NUMBER: _ClassVar[int]
     MODEL_VERSION_FIELD_NUMBER: _ClassVar[int]
     CONFIDENCE_THRESHOLD_FIELD_NUMBER: _ClassVar[int]
@@ -49,6 +49,7 @@ class DetectParameters(_message.Message):
     TILE_SIZE_FIELD_NUMBER: _ClassVar[int]
     TILE_OVERLAP_FIELD_NUMBER: _ClassVar[int]
     COCO_FIELD_NUMBER: _ClassVar[int]
+    ON_UNAVAILABLE_FIELD_NUMBER: _ClassVar[int]
     model_name: str
     model_version: str
     confidence_threshold: float
@@ -61,23 +62,26 @@ class DetectParameters(_message.Message):
     tile_size: int
     tile_overlap: float
     coco: bool
-    def __init__(self, model_name: _Optional[str] = ..., model_version: _Optional[str] = ..., confidence_threshold: _Optional[float] = ..., nms_threshold: _Optional[float] = ..., max_detections: _Optional[int] = ..., classes: _Optional[_Iterable[str]] = ..., annotate: _Optional[bool] = ..., class_agnostic: _Optional[bool] = ..., min_box_size: _Optional[float] = ..., tile_size: _Optional[int] = ..., tile_overlap: _Optional[float] = ..., coco: _Optional[bool] = ...) -> None: ...
+    on_unavailable: str
+    def __init__(self, model_name: _Optional[str] = ..., model_version: _Optional[str] = ..., confidence_threshold: _Optional[float] = ..., nms_threshold: _Optional[float] = ..., max_detections: _Optional[int] = ..., classes: _Optional[_Iterable[str]] = ..., annotate: _Optional[bool] = ..., class_agnostic: _Optional[bool] = ..., min_box_size: _Optional[float] = ..., tile_size: _Optional[int] = ..., tile_overlap: _Optional[float] = ..., coco: _Optional[bool] = ..., on_unavailable: _Optional[str] = ...) -> None: ...
 
 class DetectMetadata(_message.Message):
-    __slots__ = ("detections", "model_name", "model_version", "backend", "inference_ms", "coco")
+    __slots__ = ("detections", "model_name", "model_version", "backend", "inference_ms", "coco", "fallback_reason")
     DETECTIONS_FIELD_NUMBER: _ClassVar[int]
     MODEL_NAME_FIELD_NUMBER: _ClassVar[int]
     MODEL_VERSION_FIELD_NUMBER: _ClassVar[int]
     BACKEND_FIELD_NUMBER: _ClassVar[int]
     INFERENCE_MS_FIELD_NUMBER: _ClassVar[int]
     COCO_FIELD_NUMBER: _ClassVar[int]
+    FALLBACK_REASON_FIELD_NUMBER: _ClassVar[int]
     detections: _containers.RepeatedCompositeFieldContainer[Detection]
     model_name: str
     model_version: str
     backend: str
     inference_ms: float
     coco: CocoDataset
-    def __init__(self, detections: _Optional[_Iterable[_Union[Detection, _Mapping]]] = ..., model_name: _Optional[str] = ..., model_version: _Optional[str] = ..., backend: _Optional[str] = ..., inference_ms: _Optional[float] = ..., coco: _Optional[_Union[CocoDataset, _Mapping]] = ...) -> None: ...
+    fallback_reason: str
+    def __init__(self, detections: _Optional[_Iterable[_Union[Detection, _Mapping]]] = ..., model_name: _Optional[str] = ..., model_version: _Optional[str] = ..., backend: _Optional[str] = ..., inference_ms: _Optional[float] = ..., coco: _Optional[_Union[CocoDataset, _Mapping]] = ..., fallback_reason: _Optional[str] = ...) -> None: ...
 
 class Detection(_message.Message):
     __slots__ = ("label", "class_id", "confidence", "box", "input_box")
