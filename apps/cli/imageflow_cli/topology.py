@@ -34,6 +34,7 @@ class UpOptions:
 
     port: int = 8080
     models: Path | None = None
+    triton: str | None = None
     replicas: Mapping[str, int] = field(default_factory=dict)
     log_level: ServiceLogLevel = "INFO"
     log_format: LogFormat = "text"
@@ -132,6 +133,8 @@ def _components(
             environment = _environment(options, address, places)
             if options.models is not None:
                 environment["IMAGEFLOW_MODELS_DIRECTORY"] = str(options.models.resolve())
+            if options.triton is not None:
+                environment["IMAGEFLOW_TRITON_URL"] = options.triton
             name = entry.name if len(replicas) == 1 else f"{entry.name}-{number}"
             yield Program(name, entry.command, _text(address), environment, entry.directory)
 

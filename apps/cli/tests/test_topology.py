@@ -44,6 +44,12 @@ def test_a_service_is_told_where_to_listen_and_what_to_share(tmp_path: Path) -> 
     assert (told["IMAGEFLOW_LOG_FORMAT"], told["IMAGEFLOW_LOG_LEVEL"]) == ("json", "DEBUG")
 
 
+def test_components_are_told_of_a_triton_where_there_is_one(tmp_path: Path) -> None:
+    assert "IMAGEFLOW_TRITON_URL" not in plan(tmp_path).components[1].environment
+    detect = plan(tmp_path, UpOptions(triton="127.0.0.1:8001")).components[1]
+    assert detect.environment["IMAGEFLOW_TRITON_URL"] == "127.0.0.1:8001"
+
+
 def test_without_shared_memory_nobody_is_told_of_a_folder(tmp_path: Path) -> None:
     topology = plan(tmp_path, UpOptions(shared_memory=False))
     assert not any("IMAGEFLOW_SHARED_DIRECTORY" in program.environment for program in topology.programs)

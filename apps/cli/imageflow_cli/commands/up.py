@@ -48,6 +48,7 @@ class _Replicas(click.ParamType[tuple[str, int]]):
 @click.option("--s3", metavar="s3://BUCKET[/PREFIX]", help="Keep objects there; credentials as IMAGEFLOW_S3_… say.")
 @click.option("--s3-endpoint", metavar="URL", help="The S3 server, unless it is AWS's.")
 @click.option("--models", type=click.Path(path_type=Path, file_okay=False), help="The model repository for detect.")
+@click.option("--triton", metavar="HOST:PORT", help="The gRPC address of an NVIDIA Triton that runs detect's models.")
 @click.option(
     "--shared-memory/--no-shared-memory",
     default=True,
@@ -65,6 +66,7 @@ def up(
     s3: str | None,
     s3_endpoint: str | None,
     models: Path | None,
+    triton: str | None,
     shared_memory: bool,
     log_level: str,
     log_format: str,
@@ -87,6 +89,7 @@ def up(
     options = UpOptions(
         port=port,
         models=find_models(models),
+        triton=triton,
         replicas=dict(replicas),
         log_level=_level(log_level),
         log_format="json" if log_format == "json" else "text",
