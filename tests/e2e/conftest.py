@@ -7,10 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from backends.server import CannotStart
+
 from . import pictures
 from .callers import Callers, connect
 from .collector import collecting
 from .error_table import Row, read_table
+from .inference import Inferring
+from .inference import inferring as infer
 from .product import Footprint, Product
 from .workshop import Workshop, installed, register, running_elsewhere, settings, write_component
 
@@ -39,6 +43,15 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workshop]:
         for running in run(product):
             for callers in connect(running.url, f"127.0.0.1:{running.port}"):
                 yield Workshop(running, callers, collector, folder, before)
+
+
+@pytest.fixture(scope="session")
+def inferring(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Inferring]:
+    """A product with a Triton behind detect."""
+    try:
+        yield from infer(tmp_path_factory.mktemp("inferring"))
+    except CannotStart as exc:
+        pytest.skip(f"needs a Triton: {exc}")
 
 
 @pytest.fixture(scope="session")

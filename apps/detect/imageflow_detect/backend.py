@@ -9,8 +9,9 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
+from copy import copy
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
 import numpy as np
 
@@ -20,6 +21,8 @@ from imageflow_detect.loading import check_size, why_not_loaded
 from imageflow_detect.manifest import Manifest, ModelInvalid
 from imageflow_detect.models import Model
 from imageflow_detect.tensors import Array, Tensor, TensorInfo, check_answer, check_tensors
+
+T = TypeVar("T")
 
 MAX_SESSIONS: Final = 8
 
@@ -170,7 +173,7 @@ class OnnxBackend:
             self._sessions.move_to_end(model.key)
         if mine:
             self._open(model, future)
-        return future.result()
+        return result_of(future)
 
     def _open(self, model: Model, future: Future[OnnxSession]) -> None:
         try:
@@ -189,6 +192,16 @@ class OnnxBackend:
         with self._lock:
             for key in [key for key in self._sessions if not self._files[key].exists()]:
                 del self._sessions[key]
+
+
+def result_of(future: Future[T], seconds: float | None = None) -> T:
+    """What several wait for. Each gets an error of its own: one that several raise collects the frames of all of them,
+    and whoever empties those frames to let go of an image (`rpc.py`) ends calls that still run. Raises TimeoutError
+    after `seconds`."""
+    error = future.exception(seconds)
+    if error is None:
+        return future.result()
+    raise copy(error) from error.__cause__
 
 
 def checked(answer: tuple[Array, ...], manifest: Manifest) -> tuple[Array, ...]:

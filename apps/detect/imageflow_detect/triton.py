@@ -15,7 +15,7 @@ import numpy as np
 
 from imageflow_common.errors import Cancelled, DeadlineExceeded, ImageFlowError, Overloaded
 from imageflow_common.lifetime import Lifetime, current_lifetime, living
-from imageflow_detect.backend import BackendUnavailable, ModelNotServed, checked
+from imageflow_detect.backend import BackendUnavailable, ModelNotServed, checked, result_of
 from imageflow_detect.manifest import ModelInvalid
 from imageflow_detect.models import Model
 from imageflow_detect.tensors import Array, Tensor, check_tensors
@@ -124,7 +124,7 @@ class TritonBackend:
                 self._present(model, future)
             seconds = current_lifetime().remaining()
             try:
-                return future.result(min(seconds, threading.TIMEOUT_MAX))
+                return result_of(future, min(seconds, threading.TIMEOUT_MAX))
             except TimeoutError as exc:
                 raise DeadlineExceeded("the model was not ready in time") from exc
             except (Cancelled, DeadlineExceeded):

@@ -20,7 +20,7 @@ class Fault(Exception):
     """A call of Triton failed: the name of a gRPC status code, and Triton's words, which may hold paths of its."""
 
     def __init__(self, code: str, words: str) -> None:
-        super().__init__(f"{code}: {words}")
+        super().__init__(code, words)
         self.code = code
 
 

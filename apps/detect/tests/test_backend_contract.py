@@ -112,6 +112,21 @@ def test_what_is_no_model_is_a_failed_precondition(backend: Backend, repository:
     assert str(repository.directory) not in caught.value.message
 
 
+def test_each_of_many_at_once_gets_an_error_of_its_own(backend: Backend, repository: ModelRepository) -> None:
+    """One that two requests raise would end the slower one's call when the quicker one's is done."""
+    model = repository.resolve("broken")
+
+    def error(_: int) -> FailedPrecondition:
+        with pytest.raises(FailedPrecondition) as caught:
+            backend.infer(model, image_of(0))
+        return caught.value
+
+    with ThreadPoolExecutor(16) as pool:
+        errors = list(pool.map(error, range(16)))
+    assert len({id(each) for each in errors}) == 16
+    assert len({(each.reason, each.message) for each in errors}) == 1
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
