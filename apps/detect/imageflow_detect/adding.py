@@ -277,6 +277,7 @@ def _config(session: OnnxSession, manifest: Manifest) -> str:
             f"max_batch_size: {_TRITON_MAX_BATCH if batches else 0}",
             f'input [ {{ name: "{manifest.input.name}" data_type: {kind} dims: {image} }} ]',
             "output [\n" + ",\n".join(answers) + "\n]",
+            "version_policy { all { } }",
             *(["dynamic_batching { }"] if batches else []),
             "",
         ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +14,12 @@ from imageflow_common.errors import FailedPrecondition
 from imageflow_common.pixels import Pixels
 from imageflow_detect import openimages
 from imageflow_detect.adding import accept_model
-from imageflow_detect.backend import OnnxBackend, OnnxSession
+from imageflow_detect.backend import Backend, OnnxBackend, OnnxSession
 from imageflow_detect.detect import Box, Detector, Question
 from imageflow_detect.letterbox import letterbox
 from imageflow_detect.manifest import Manifest
 from imageflow_detect.models import ModelRepository
+from imageflow_detect.triton import TritonBackend, TritonOptions
 
 from . import reference
 
@@ -30,11 +32,22 @@ def fetched(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Manifest]:
 
 
 @pytest.fixture(scope="module")
-def detector(fetched: tuple[Path, Manifest], tmp_path_factory: pytest.TempPathFactory) -> Detector:
-    repository = ModelRepository(tmp_path_factory.mktemp("models"))
+def repository(fetched: tuple[Path, Manifest], served_models: Path) -> ModelRepository:
+    repository = ModelRepository(served_models)
     file, manifest = fetched
     accept_model(repository, file, manifest, version=1, photograph=Pixels(data.astronaut()))
-    return Detector(repository, OnnxBackend())
+    return repository
+
+
+@pytest.fixture(scope="module", params=["onnxruntime", "triton"])
+def detector(request: pytest.FixtureRequest, repository: ModelRepository) -> Iterator[Detector]:
+    """By either backend; Triton is told to load what was added while it ran."""
+    on_triton = request.param == "triton"
+    backend: Backend = (
+        TritonBackend(TritonOptions(request.getfixturevalue("triton").url)) if on_triton else OnnxBackend()
+    )
+    yield Detector(repository, backend)
+    backend.close()
 
 
 @pytest.mark.parametrize(
