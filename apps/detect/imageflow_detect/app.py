@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import AfterValidator
 
 from imageflow.v1.component_pb2 import DescribeResponse
 from imageflow.v1.detect_pb2 import Box, Detection, DetectMetadata, DetectParameters
@@ -25,6 +28,12 @@ if TYPE_CHECKING:
     from .triton import TritonBackend
 
 
+def _address(text: str) -> str:
+    if not re.fullmatch(r"(dns:///)?[^\s/]+:\d+", text):
+        raise ValueError("expected HOST:PORT")
+    return text
+
+
 class DetectSettings(ComponentSettings):
     """What the detect component takes besides what every component does."""
 
@@ -32,7 +41,7 @@ class DetectSettings(ComponentSettings):
     """The model repository, in Triton's layout."""
     max_in_flight: PositiveInt = 20
     timeout_seconds: float = 60.0
-    triton_url: str | None = None
+    triton_url: Annotated[str, AfterValidator(_address)] | None = None
     """`HOST:PORT` of an NVIDIA Triton's gRPC, which runs the models; unset: ONNX Runtime does, in the process."""
     triton_timeout_seconds: PositiveSeconds = 10.0
     """The longest that Triton may take for one inference."""

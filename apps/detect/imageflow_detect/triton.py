@@ -20,12 +20,14 @@ from imageflow_detect.manifest import ModelInvalid
 from imageflow_detect.models import Model
 from imageflow_detect.tensors import Array, Tensor, check_tensors
 from imageflow_detect.triton_connection import MESSAGES, Connection, Fault
-from imageflow_detect.triton_memory import CannotRegister, TensorMemory
+from imageflow_detect.triton_memory import CannotRegister, InUse, TensorMemory
 from imageflow_detect.triton_wire import Layout, infer_request, outputs_of, tensor_infos
 
 _ASK_SECONDS: Final = 2.0
 _LOAD_ANEW_SECONDS: Final = 30.0
 """How often a model is loaded anew, at most."""
+_TICK_SECONDS: Final = 0.01
+"""gRPC may find that a deadline has passed a little before we do."""
 _RETRY_AFTER: Final = timedelta(milliseconds=200)
 _NOWHERE: Final = Layout.of(0, {})
 
@@ -225,7 +227,7 @@ class TritonBackend:
         try:
             return self._connection.call(method, request, timeout=timeout)
         except Fault as fault:
-            if fault.code == "DEADLINE_EXCEEDED" and not current_lifetime().remaining():
+            if fault.code == "DEADLINE_EXCEEDED" and current_lifetime().remaining() < _TICK_SECONDS:
                 raise DeadlineExceeded("the inference server did not answer in time") from fault
             raise
 
@@ -276,7 +278,7 @@ class _Registrar:
         try:
             self._call("SystemSharedMemoryUnregister", request)
         except Fault as fault:
-            raise CannotRegister from fault
+            raise (InUse if fault.code == "INTERNAL" else CannotRegister) from fault
 
     def _call(self, method: str, request: Any) -> None:
         with living(Lifetime()):  # half done would be worse than done for nobody

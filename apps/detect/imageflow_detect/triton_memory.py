@@ -28,10 +28,15 @@ PREFIX: Final = "imageflow-triton-"
 MAX_REGIONS: Final = 16
 _STEP_BYTES: Final = 1 << 20
 _LOOK_SECONDS: Final = 0.5
+_CLOSE_SECONDS: Final = 2.0
 
 
 class CannotRegister(Exception):
-    """Triton does not see this memory."""
+    """Triton does not see this memory, or cannot be asked."""
+
+
+class InUse(CannotRegister):
+    """A request in Triton still uses it."""
 
 
 class Registrar(Protocol):
@@ -41,7 +46,7 @@ class Registrar(Protocol):
         """Raises CannotRegister."""
 
     def unregister(self, name: str) -> None:
-        """Raises CannotRegister while a request in Triton still uses the region."""
+        """Raises InUse while a request in Triton still uses the region, CannotRegister when Triton does not answer."""
 
 
 @dataclass(slots=True, eq=False)
@@ -119,21 +124,34 @@ class TensorMemory:
                 region.registered = False
 
     def sweep(self) -> None:
-        """Removes what processes that are no more have left, in Triton and here."""
+        """Removes what processes that are no more have left, in Triton and here; what a request of theirs still uses,
+        the next sweep."""
         for name in _names(self.directory):
             if _is_dead(self.directory / name):
-                with suppress(CannotRegister):
-                    self.registrar.unregister(name)
-                (self.directory / name).unlink(missing_ok=True)
+                self._sweep_one(name)
+
+    def _sweep_one(self, name: str) -> None:
+        try:
+            self.registrar.unregister(name)
+        except InUse:
+            return
+        except CannotRegister:
+            pass  # a Triton that is away knows nothing of it either
+        (self.directory / name).unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Unregisters and removes every region that nobody uses; one in use, when it is given back."""
+        """Unregisters and removes every region that nobody uses; one in use, when it is given back. A Triton that does
+        not answer is not waited for long."""
         with self._lock:
             self._closed = True
             regions = [*self._free, *self._doubtful]
             self._free, self._doubtful = [], []
+        until = monotonic() + _CLOSE_SECONDS
         for region in regions:
-            self._remove(region)
+            if monotonic() < until:
+                self._remove(region)
+            else:
+                region.discard(self.directory)
 
     def _take(self, size_bytes: int) -> Region | None:
         self._clear_doubtful()
@@ -194,18 +212,19 @@ class TensorMemory:
                 return
             self._looked_at = monotonic()
             doubtful, self._doubtful = self._doubtful, []
-        kept = [region for region in doubtful if not self._let_go(region)]
+        kept = []
+        for number, region in enumerate(doubtful):
+            try:
+                self.registrar.unregister(region.name)
+            except InUse:
+                kept.append(region)
+            except CannotRegister:
+                kept += doubtful[number:]
+                break
+            else:
+                region.discard(self.directory)
         with self._lock:
             self._doubtful.extend(kept)
-
-    def _let_go(self, region: Region) -> bool:
-        """Whether Triton has let go of it, so that it is gone."""
-        try:
-            self.registrar.unregister(region.name)
-        except CannotRegister:
-            return False
-        region.discard(self.directory)
-        return True
 
     def _remove(self, region: Region) -> None:
         with suppress(CannotRegister):

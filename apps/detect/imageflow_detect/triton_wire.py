@@ -69,7 +69,7 @@ def outputs_of(response: Any, manifest: Manifest, region: Region | None, layout:
             arrays[output.name] = _array(output, np.frombuffer(inline[0] if inline else b"", np.uint8))
         else:
             offset, size = place
-            arrays[output.name] = _array(output, region.bytes[offset : offset + size])
+            arrays[output.name] = _array(output, region.bytes[offset : offset + size]).copy()
     missing = [name for name in manifest.output_names if name not in arrays]
     if missing:
         raise _broken(f"no output '{missing[0]}'")
@@ -99,7 +99,7 @@ def _array(output: Any, data: Any) -> Array:
     size = prod(output.shape) * np.dtype(np.float32).itemsize
     if output.datatype != "FP32" or min(output.shape, default=0) < 0 or len(data) != size:
         raise _broken(f"{len(data)} bytes of {output.datatype} for '{output.name}' {list(output.shape)}")
-    array: Array = data.view(np.float32).reshape(tuple(output.shape)).copy()
+    array: Array = data.view(np.float32).reshape(tuple(output.shape))
     return array
 
 
