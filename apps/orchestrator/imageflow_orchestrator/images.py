@@ -143,6 +143,11 @@ class ImageTransport:
         if name:
             self._recycle(name, 0)
 
+    @property
+    def unused_names(self) -> frozenset[str]:
+        """The files that nobody reads, and that are kept to be written again."""
+        return self._recycled.names
+
     async def remove_unused(self) -> None:
         """Removes, until it is cancelled, the files that were kept to be written again and were not."""
         while True:

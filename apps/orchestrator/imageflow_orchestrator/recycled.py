@@ -28,6 +28,11 @@ class RecycledFiles:
         self._free_bytes = 0
         self._lent: dict[str, int] = {}
 
+    @property
+    def names(self) -> frozenset[str]:
+        """The files that are free."""
+        return frozenset(file.name for file in self._free)
+
     def take(self) -> str | None:
         """The file freed last, now the caller's; None when there is none."""
         if not self._free:

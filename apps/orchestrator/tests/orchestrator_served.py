@@ -123,8 +123,8 @@ class Served:
         await method(parts(), timeout=30)
 
     def files(self) -> list[str]:
-        """The images in shared memory."""
-        found = (path.name for path in self.shared.iterdir())
+        """The images in shared memory that somebody may read."""
+        found = {path.name for path in self.shared.iterdir()} - self.orchestrator.engine.transport.unused_names
         return [name for name in found if "." in name]
 
 

@@ -153,7 +153,7 @@ OPENAPI_SHAPE: dict[str, Any] = {
             "patternProperties": {
                 "^/": {
                     "type": "object",
-                    "propertyNames": {"enum": ["get", "put", "post", "delete"]},
+                    "propertyNames": {"enum": ["get", "head", "put", "post", "delete"]},
                     "additionalProperties": {"$ref": "#/$defs/operation"},
                 }
             },
