@@ -45,7 +45,8 @@ def _measuring_network(file: Path) -> None:
     for axis, other in (("x", "rows"), ("y", "columns")):
         nodes += [
             node("ReduceMax", f"grey {other}", f"profile_{axis}", keepdims=0),
-            node("ReduceSum", f"profile_{axis} one", f"lit_{axis}", keepdims=1),
+            node("ReduceSum", f"profile_{axis} one", f"all_{axis}", keepdims=1),
+            node("Max", f"all_{axis} least", f"lit_{axis}"),  # a blank image has no middle
             node("Mul", f"profile_{axis} places_{axis}", f"moments_{axis}"),
             node("ReduceSum", f"moments_{axis} one", f"moment_{axis}", keepdims=1),
             node("Div", f"moment_{axis} lit_{axis}", f"centre_{axis}"),
@@ -59,6 +60,7 @@ def _measuring_network(file: Path) -> None:
         "one": np.array([1]),
         "places_x": (np.arange(WIDTH) + 0.5).astype(np.float32),
         "places_y": (np.arange(HEIGHT) + 0.5).astype(np.float32),
+        "least": np.array([[1e-6]], np.float32),
         "certain": np.array([[0.9]], np.float32),
         "shape": np.array([1, 5, 1]),
     }
