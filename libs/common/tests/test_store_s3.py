@@ -161,6 +161,23 @@ async def test_what_other_programs_put_there_is_found(store: S3Store, raw: S3Cli
     assert [item.key for item in (await store.list("")).items] == ["in.jpg"]
 
 
+async def test_many_keys_are_listed_whole_and_in_order(store: S3Store, server: S3Server) -> None:
+    proving = bool(os.environ.get("IMAGEFLOW_PROVE")) and server.name == "minio"
+    count, page_size = (100_000, 1_000) if proving else (150, 40)
+    keys = [parse_key(f"{number % 10}/{number:06d}") for number in range(count)]
+    for start in range(0, count, 64):
+        await asyncio.gather(*(store.put(key, b"", media_type=PNG) for key in keys[start : start + 64]))
+    listed: list[str] = []
+    token = None
+    while True:
+        page = await store.list("", page_size=page_size, page_token=token)
+        listed += [item.key for item in page.items]
+        token = page.next_page_token
+        if token is None:
+            break
+    assert listed == sorted(keys)
+
+
 async def test_two_prefixes_of_a_bucket_are_two_stores(config: S3Config, store: S3Store, raw: S3Client) -> None:
     below = await S3Store.connect(replace(config, prefix="team/one/"))
     await below.put(parse_key("x/a"), b"theirs", media_type=PNG)
