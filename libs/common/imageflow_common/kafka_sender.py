@@ -89,8 +89,7 @@ class KafkaSender:
             await asyncio.gather(self._waiting, return_exceptions=True)
         if self._connecting is not None:
             await asyncio.wait([self._connecting])
-        if self._producer is not None:
-            await self._in_thread(lambda: self._producer.close(timeout=_CLOSE_SECONDS))
+        await self._let_producer_go(_CLOSE_SECONDS)
         self._threads.shutdown(wait=False)
 
     async def _send(self, message: Outgoing) -> None:
@@ -165,8 +164,24 @@ class KafkaSender:
     async def _wait_for_broker(self) -> None:
         while not await asyncio.to_thread(is_reachable, self._settings):  # noqa: ASYNC110
             await asyncio.sleep(_ASK_AGAIN_SECONDS)
+        await self._let_producer_go(0)
         self._waiting = None
         log.info("kafka.back")
+
+    async def _let_producer_go(self, seconds: float) -> None:
+        """An idempotent producer whose messages were not acknowledged in time may never get one through again, though
+        the broker is back: kafka-python 3.0.12 waits for what it has itself given up."""
+        producer, self._producer = self._producer, None
+        self._known.clear()
+        if producer is not None:
+            await self._in_thread(lambda: _end(producer, seconds))
+
+
+def _end(producer: Any, seconds: float) -> None:
+    try:
+        producer.close(timeout=seconds)
+    except KafkaError:  # there is something that it could not send: it would try for ever
+        producer._sender.force_close()
 
 
 def write_headers(headers: Mapping[str, str]) -> tuple[tuple[str, bytes], ...]:
