@@ -35,12 +35,14 @@ class Product:
 
 
 @contextmanager
-def product(*, shared_memory: bool, registry: Path | None = None, triton: str | None = None) -> Iterator[Product]:
+def product(
+    *, shared_memory: bool, registry: Path | None = None, triton: str | None = None, kafka: str | None = None
+) -> Iterator[Product]:
     """Runs on free ports, with a store of its own, until the block ends; `registry` tells of further components,
-    `triton` is the address of one. Raises NotStarted."""
+    `triton` and `kafka` are the addresses of such. Raises NotStarted."""
     with TemporaryDirectory(prefix="imageflow-benchmark-") as folder:
         data, said = Path(folder) / "data", Path(folder) / "said.txt"
-        command = _command(data, shared_memory=shared_memory, registry=registry, triton=triton)
+        command = _command(data, shared_memory=shared_memory, registry=registry, triton=triton, kafka=kafka)
         started = perf_counter()
         with (
             said.open("w") as stderr,
@@ -70,11 +72,14 @@ def _stop(process: subprocess.Popen[str]) -> None:
         process.kill()
 
 
-def _command(data: Path, *, shared_memory: bool, registry: Path | None, triton: str | None) -> list[str]:
+def _command(
+    data: Path, *, shared_memory: bool, registry: Path | None, triton: str | None, kafka: str | None
+) -> list[str]:
     transport = "--shared-memory" if shared_memory else "--no-shared-memory"
     places = ["--port", "0", "--data", str(data), "--models", str(MODELS)]
     further = ["--registry", str(registry)] if registry else []
     further += ["--triton", triton] if triton else []
+    further += ["--kafka", kafka] if kafka else []
     answers = ["--log-level", "WARNING", "--json"]
     return [sys.executable, "-m", "imageflow_cli", "up", transport, *places, *further, *answers]
 

@@ -12,6 +12,7 @@ import click
 _COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "up": ("up", "Run the whole system on this machine."),
     "demo": ("demo", "Show it on a real photograph."),
+    "doctor": ("doctor", "What is configured, what is wrong, and what to do."),
     "status": ("status", "What runs, and whether it is well."),
     "validate": ("pipeline_files", "Check a pipeline, and show its plan."),
     "run": ("run", "Run a pipeline over an image or a folder, with no server."),
@@ -20,6 +21,9 @@ _COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "components": ("components", "The components and their parameters."),
     "pipelines": ("pipelines", "Stored pipelines: create, get, ls, rm."),
     "executions": ("executions", "Executions: create, watch, cancel, rerun, get, ls, rm."),
+    "submit": ("messages", "Run a pipeline by a message to the broker."),
+    "watch": ("messages", "What all executions tell, as it happens: --all."),
+    "dlq": ("messages", "Messages that could not be run: list, show, retry."),
     "images": ("images", "Stored images: put, get, ls, rm."),
     "models": ("models", "The models that detect can use: add, list."),
 }

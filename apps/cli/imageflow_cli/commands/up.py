@@ -47,6 +47,7 @@ class _Replicas(click.ParamType[tuple[str, int]]):
 )
 @click.option("--s3", metavar="s3://BUCKET[/PREFIX]", help="Keep objects there; credentials as IMAGEFLOW_S3_… say.")
 @click.option("--s3-endpoint", metavar="URL", help="The S3 server, unless it is AWS's.")
+@click.option("--kafka", metavar="HOST:PORT", help="The broker; a login as IMAGEFLOW_KAFKA_… say. Makes its topics.")
 @click.option("--models", type=click.Path(path_type=Path, file_okay=False), help="The model repository for detect.")
 @click.option("--triton", metavar="HOST:PORT", help="The gRPC address of an NVIDIA Triton that runs detect's models.")
 @click.option(
@@ -65,6 +66,7 @@ def up(
     registry: Path | None,
     s3: str | None,
     s3_endpoint: str | None,
+    kafka: str | None,
     models: Path | None,
     triton: str | None,
     shared_memory: bool,
@@ -94,7 +96,7 @@ def up(
         log_level=_level(log_level),
         log_format="json" if log_format == "json" else "text",
         shared_memory=shared_memory,
-        environment=_store(s3, s3_endpoint),
+        environment={**_store(s3, s3_endpoint), **_broker(kafka)},
     )
 
     async def on_ready(state: UpState, seconds: float) -> None:
@@ -153,6 +155,13 @@ def _store(s3: str | None, endpoint: str | None) -> dict[str, str]:
         raise click.BadParameter("expected s3://BUCKET or s3://BUCKET/PREFIX", param_hint="--s3")
     told = {"IMAGEFLOW_STORE_URL": s3, "IMAGEFLOW_S3_ENDPOINT": endpoint}
     return {name: value for name, value in told.items() if value is not None}
+
+
+def _broker(kafka: str | None) -> dict[str, str]:
+    """What the orchestrator is told of the broker besides what is in the environment."""
+    if kafka is None:
+        return {}
+    return {"IMAGEFLOW_KAFKA_BOOTSTRAP_SERVERS": kafka, "IMAGEFLOW_KAFKA_CREATE_TOPICS": "true"}
 
 
 def _level(name: str) -> ServiceLogLevel:
