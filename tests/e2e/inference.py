@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,10 +53,8 @@ def inferring(folder: Path) -> Iterator[Inferring]:
     """The product is started first, Triton once the product has said that it is missing."""
     triton = Triton(folder / "triton", TREE / "models")
     triton.install()
-    models = folder / "models"
-    shutil.copytree(TREE / "models" / "coins", models / "coins")
-    put_mean_model(models, NOT_SERVED)
-    product = Product(folder, "--models", str(models), "--triton", triton.url)
+    product = Product(folder, "--triton", triton.url)
+    put_mean_model(product.models, NOT_SERVED)
     try:
         eventually(lambda: "not_serving" in product.err)
         told = product.err
