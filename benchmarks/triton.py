@@ -30,7 +30,7 @@ from backends.triton import Triton
 from imageflow_common.pixels import Pixels
 from imageflow_detect.backend import Backend, OnnxBackend, OnnxSession
 from imageflow_detect.decode import decode
-from imageflow_detect.detect import Detector, Question
+from imageflow_detect.detect import Detector, Question, as_found
 from imageflow_detect.letterbox import letterbox
 from imageflow_detect.models import Model, ModelRepository
 from imageflow_detect.tensors import Array, Tensor
@@ -125,7 +125,7 @@ def bare_look(pixels: Pixels, model: Model, infer: Callable[[Tensor], Array]) ->
             height=pixels.height,
             wanted=Question(NAME).wanted(model),
         )
-        return len(boxes)
+        return len(as_found(boxes, labels=model.labels, to_input=pixels.to_input))
 
     return look
 
