@@ -151,6 +151,7 @@ async def process_image(
     headers = [
         ("imageflow-execution-id", done.execution_id),
         ("server-timing", _server_timing(plan, done)),
+        *processed.trace.response_metadata(),
         *_detections(plan, processed, catalog),
     ]
     await context.send_initial_metadata(tuple(headers))

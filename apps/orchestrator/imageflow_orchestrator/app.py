@@ -111,6 +111,7 @@ async def build(settings: OrchestratorSettings, kafka: KafkaSettings = WITHOUT_K
     queue = queue_hold(settings, store)
     definitions, records = Definitions(store), Records(store)
     planner = Planner(catalog, definitions)
+    instruments = Instruments()
     engine = Engine(
         records=records,
         catalog=catalog,
@@ -122,10 +123,11 @@ async def build(settings: OrchestratorSettings, kafka: KafkaSettings = WITHOUT_K
             max_running_per_namespace=settings.max_running_executions_per_namespace,
             max_bytes=settings.max_bytes_in_flight,
         ),
-        instruments=Instruments(),
+        instruments=instruments,
         max_image_bytes=settings.max_image_bytes,
         process_records=settings.process_records,
     )
+    instruments.measures.watch(engine.admission, max_running=settings.max_running_executions)
     bus = open_bus(kafka)
     events: Events = bus.events if bus is not None else LocalEvents()
     retention = timedelta(hours=settings.retention_hours)

@@ -12,6 +12,7 @@ from imageflow.v1.record_pb2 import ExecutionRecord
 from imageflow_common.errors import ImageFlowError, ImageTooLarge, InvalidArgument, UnsupportedImage
 from imageflow_common.formats import media_type_of
 from imageflow_common.logs import EventLog
+from imageflow_common.telemetry import TracePlace
 
 from .admission import Admission, Slot
 from .call import StepCaller
@@ -54,6 +55,7 @@ class Processed:
     media_type: str
     data: bytes
     steps: Mapping[StepId, StepOutcome]
+    trace: TracePlace
 
 
 def _nobody(_news: object) -> None:
@@ -110,7 +112,7 @@ class Engine:
         log_finished(execution)
         if recorded:
             await self._record(execution)
-        return Processed(execution, output.media_type, image, result.outcome.steps)
+        return Processed(execution, output.media_type, image, result.outcome.steps, result.trace)
 
     async def perform(
         self,
@@ -177,6 +179,7 @@ class Engine:
         timings = execution.timings
         timings.plan_ms = requested.plan_ms
         timings.overhead_ms = max(0.0, result.total_ms - result.busy_ms)
+        self._instruments.measures.finished(execution)
         execution.execution_time_ms = timings.queue_ms + timings.plan_ms + timings.store_ms + result.total_ms
 
     def output_format(self, data: bytes, content_type: str, requested: Requested) -> OutputFormat:

@@ -43,6 +43,7 @@ def write_outcome(
     out costs most, so only on demand."""
     outcome = result.outcome
     execution.status = STATES[outcome.status]
+    execution.trace_id = result.trace.trace_id
     if outcome.failure is not None:
         execution.error.CopyFrom(write_failure(outcome.failure))
     for step in plan.steps:

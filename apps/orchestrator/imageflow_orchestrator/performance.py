@@ -78,6 +78,7 @@ class Performance:
             self.started(run)
 
         def begun_step(step_id: StepId) -> None:
+            self.execution.trace_id = runs[0].trace.trace_id
             self.execution.results[step_id].Clear()
             self.execution.results[step_id].step_id = step_id
             self.execution.results[step_id].status = Execution.RUNNING

@@ -12,7 +12,7 @@ from opentelemetry import metrics, trace
 
 from imageflow_common.errors import ImageFlowError
 from imageflow_common.logs import EventLog
-from imageflow_common.telemetry import Spans, duration_histogram
+from imageflow_common.telemetry import Spans, TracePlace, duration_histogram, place_of
 
 from .admission import Slot
 from .call import Answer, StepCaller, Wanted
@@ -38,6 +38,7 @@ from .effects import (
     StepSettled,
 )
 from .images import Artifact, ImageTransport
+from .measures import Measures
 from .plan import Plan, PlannedStep
 from .recorded import NOTHING, TakenOver
 from .retryable import is_retryable
@@ -67,7 +68,7 @@ class StepTimes:
 class RunResult:
     """What a run came to. `final` is the output image; None unless COMPLETED. `encoded` says whether the output
     step's component encoded it as was asked. `busy_ms` is the time in which at least one step ran. `taken` are
-    the steps whose outcome is that of an earlier run."""
+    the steps whose outcome is that of an earlier run. `trace` is where its span is."""
 
     outcome: ExecutionOutcome
     final: Artifact | None
@@ -76,6 +77,7 @@ class RunResult:
     busy_ms: float
     total_ms: float
     taken: frozenset[StepId]
+    trace: TracePlace = field(default_factory=TracePlace)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +98,7 @@ class Instruments:
         self.spans = Spans(tracers)
         self.duration = duration_histogram(meter, "imageflow.pipeline.execution.duration", "Time of one execution")
         self.steps = meter.create_counter("imageflow.step.executions.total", description="Steps that ended")
+        self.measures = Measures(meter)
 
 
 _METRIC_STATUS = {"COMPLETED": "success", "CANCELLED": "cancelled"}
@@ -144,11 +147,13 @@ class Run:
     taken: TakenOver = NOTHING
     load: Callable[[Artifact], Awaitable[None]] | None = None
     slot: Slot | None = None
+    trace: TracePlace = field(init=False, default_factory=TracePlace)
     _images: dict[tuple[StepId, int], Artifact] = field(default_factory=dict)
     _last: dict[StepId, Artifact] = field(default_factory=dict)
     _tasks: dict[tuple[StepId, int], asyncio.Task[None]] = field(default_factory=dict)
     _times: dict[StepId, StepTimes] = field(default_factory=dict)
     _busy: _Busy = field(default_factory=_Busy)
+    _failed_for: dict[StepId, str] = field(default_factory=dict)
     _steps: dict[StepId, PlannedStep] = field(init=False)
     _group: asyncio.TaskGroup = field(init=False)
     _finished: asyncio.Future[ExecutionOutcome] = field(init=False)
@@ -164,6 +169,7 @@ class Run:
         attributes = {"pipeline.id": self.plan.pipeline_id, "execution.id": self.execution_id}
         status, final = "failed", None
         with self.instruments.spans.current("pipeline.execute", {**attributes, "operation.type": "execute"}) as span:
+            self.trace = place_of(span)
             try:
                 outcome = await self._until_finished()
                 status, final = metric_status(outcome.status), self._final(outcome)
@@ -176,10 +182,11 @@ class Run:
                 self._free_all(keep=final)
                 total = perf_counter() - started
                 span.set_attribute("status", status)
-                self.instruments.duration.record(total, {"pipeline.id": self.plan.pipeline_id, "status": status})
+                pipeline = self.instruments.measures.pipeline(self.plan.pipeline_id)
+                self.instruments.duration.record(total, {"pipeline.id": pipeline, "status": status})
         taken = frozenset(self.taken.outcomes.keys() - self._times.keys())
         busy_ms = self._busy.seconds * 1e3
-        return RunResult(outcome, final, self._encoded(outcome), self._times, busy_ms, total * 1e3, taken)
+        return RunResult(outcome, final, self._encoded(outcome), self._times, busy_ms, total * 1e3, taken, self.trace)
 
     def times_of(self, step_id: StepId) -> StepTimes:
         """When a step's attempts began and ended so far."""
@@ -251,6 +258,8 @@ class Run:
             self._on(RetryHopeless(effect.step_id, effect.attempt))
             return
         await asyncio.sleep(delay)
+        reason = self._failed_for.pop(effect.step_id, "")
+        self.instruments.measures.retried(self._steps[effect.step_id].call.component_name, reason)
         self._on(RetryDue(effect.step_id, effect.attempt))
 
     async def _attempt(self, start: StartAttempt) -> None:
@@ -282,7 +291,10 @@ class Run:
                 failure = self._failure(exc, start)
                 span.record_exception(exc)
                 span.set_status(trace.StatusCode.ERROR, failure.reason)
+                self._failed_for[start.step_id] = failure.reason
+                self.instruments.measures.failed(start.call.component_name, failure.reason)
                 return AttemptFailed(start.step_id, start.attempt, failure)
+            self.instruments.measures.answered(span, start.call.component_name, answer)
             if answer.image is not None:
                 self._images[start.step_id, start.attempt] = self._last[start.step_id] = answer.image
             return AttemptSucceeded(start.step_id, start.attempt, answer, unchanged=answer.image is None)

@@ -402,6 +402,27 @@ async def test_every_step_and_attempt_has_a_span_and_every_outcome_a_number(at: 
         {"step.type": "filter", "status": "failed"},
     ]
     assert _points(reader, "imageflow.pipeline.execution.duration") == [{"pipeline.id": "p", "status": "failed"}]
+    failed = {"step.type": "resize", "reason": "UNAVAILABLE"}, {"step.type": "filter", "reason": "INVALID_IMAGE"}
+    assert _points(reader, "imageflow.step.attempts.failed.total") == [*failed]
+    assert _points(reader, "imageflow.step.retries.total") == [failed[0]]
+    parts = [(each["step.type"], each["part"]) for each in _points(reader, "imageflow.step.time.total")]
+    assert parts == [("resize", part) for part in ("queue", "transport", "decode", "compute", "encode")]
+    assert [each["step.type"] for each in _points(reader, "imageflow.step.transport.total")] == ["resize"]
+    assert {"queue_ms", "transport_ms", "decode_ms", "compute_ms", "encode_ms", "transport"} <= attributes[1].keys()
+
+
+async def test_a_result_says_which_trace_has_it(at: Bench) -> None:
+    """R67"""
+    exporter, tracers = InMemorySpanExporter(), TracerProvider()
+    tracers.add_span_processor(SimpleSpanProcessor(exporter))
+
+    result = await performed(at, at.plan(step("a")), instruments=Instruments(tracers))
+
+    (root,) = [span for span in exporter.get_finished_spans() if span.name == "pipeline.execute"]
+    (header,) = result.trace.response_metadata()
+    assert header == ("traceresponse", f"00-{root.context.trace_id:032x}-{root.context.span_id:016x}-01")
+    untraced = await performed(at, at.plan(step("a")))
+    assert untraced.trace.response_metadata() == []
 
 
 async def test_a_run_whose_caller_goes_away_is_counted_as_cancelled(at: Bench) -> None:

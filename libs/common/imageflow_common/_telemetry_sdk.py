@@ -2,33 +2,79 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 
 from opentelemetry import metrics, trace
-from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter
-from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
+from opentelemetry.sdk.metrics.export import MetricReader, PeriodicExportingMetricReader
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 
-from .telemetry import resource_attributes
+from .telemetry import OTLP_ENDPOINT, ZIPKIN_ENDPOINT, resource_attributes
+from .utilization import observe_process
+
+_DEFAULTS: Mapping[str, str] = {
+    # How many spans were made, and how many were dropped for want of room: what is missing is counted.
+    "OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED": "true",
+    "OTEL_METRIC_EXPORT_INTERVAL": "15000",  # milliseconds; an alert needs several points within its two minutes
+}
 
 
 def start_export(*, service: str, version: str, flush_timeout_millis: int) -> Callable[[], None]:
-    """Sends spans and metrics by OTLP over gRPC to `OTEL_EXPORTER_OTLP_ENDPOINT`; answers the flush and stop."""
+    """Sends spans and metrics to the endpoints that are set; answers the flush and stop."""
+    for name, value in _DEFAULTS.items():
+        os.environ.setdefault(name, value)
     resource = Resource.create(resource_attributes(service=service, version=version, environ=os.environ))
-    tracers = TracerProvider(resource=resource)
-    tracers.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
-    trace.set_tracer_provider(tracers)
-    meters = MeterProvider(resource=resource, metric_readers=[PeriodicExportingMetricReader(OTLPMetricExporter())])
+    meters = MeterProvider(resource=resource, metric_readers=_readers())
     metrics.set_meter_provider(meters)
+    tracers = TracerProvider(resource=resource, meter_provider=meters)
+    for exporter in _span_exporters(meters):
+        tracers.add_span_processor(BatchSpanProcessor(exporter, meter_provider=meters))
+    trace.set_tracer_provider(tracers)
+    meter = metrics.get_meter("imageflow.process")  # of its own: a meter's gauges of one name share one callback
+    observe_process(meter, service)
+    counter = _LogCounter(meter, service)
+    logging.getLogger().addHandler(counter)
 
     def stop() -> None:
+        logging.getLogger().removeHandler(counter)
         tracers.force_flush(flush_timeout_millis)
         tracers.shutdown()
         meters.shutdown(timeout_millis=flush_timeout_millis)
 
     return stop
+
+
+def _readers() -> list[MetricReader]:
+    if not os.environ.get(OTLP_ENDPOINT):
+        return []
+    from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter
+
+    return [PeriodicExportingMetricReader(OTLPMetricExporter())]
+
+
+def _span_exporters(meters: MeterProvider) -> Iterator[SpanExporter]:
+    if os.environ.get(OTLP_ENDPOINT):
+        from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+
+        yield OTLPSpanExporter(meter_provider=meters)
+    if os.environ.get(ZIPKIN_ENDPOINT):
+        from opentelemetry.exporter.zipkin.json import ZipkinExporter
+
+        yield ZipkinExporter()
+
+
+class _LogCounter(logging.Handler):
+    """Counts warnings and errors, so that an alert can be made of their rate."""
+
+    def __init__(self, meter: metrics.Meter, component: str) -> None:
+        super().__init__(logging.WARNING)
+        self._component = component
+        self._total = meter.create_counter("imageflow.log.records.total", description="Warnings and errors logged")
+
+    def emit(self, record: logging.LogRecord) -> None:
+        level = "error" if record.levelno >= logging.ERROR else "warning"
+        self._total.add(1, {"component": self._component, "level": level})

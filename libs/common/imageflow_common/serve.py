@@ -39,6 +39,7 @@ from .rpc import Context, came_through_gateway, run, service_handler, start_serv
 from .settings import ComponentSettings, load_settings
 from .shared import Capability, SharedDirectory
 from .telemetry import Spans, configure_telemetry, duration_histogram
+from .utilization import utilization_gauge
 
 log = EventLog(__name__)
 
@@ -97,9 +98,7 @@ class ComponentServer:
         meter = metrics.get_meter("imageflow")
         self._duration = duration_histogram(meter, "imageflow.processing.duration", "Time of one call of a component")
         self._total = meter.create_counter("imageflow.processing.total", description="Calls of a component")
-        meter.create_observable_gauge(
-            "imageflow.resource.utilization", [self._slots_in_use], description="Share of a resource in use"
-        )
+        utilization_gauge(meter, self._in_use)
         self._description = self._describe()
 
     @property
@@ -177,9 +176,16 @@ class ComponentServer:
                 self._duration.record(perf_counter() - start, labels)
                 self._total.add(1, labels)
 
-    def _slots_in_use(self, options: metrics.CallbackOptions) -> Iterable[metrics.Observation]:
-        share = self._admission.requests / self._admission.max_requests
-        return [metrics.Observation(share, {"component": self._component.name, "resource_type": "slots"})]
+    def _in_use(self, options: metrics.CallbackOptions) -> Iterable[metrics.Observation]:
+        admission = self._admission
+        shares = {
+            "slots": admission.requests / admission.max_requests,
+            "megapixels": admission.megapixels / admission.max_megapixels,
+        }
+        name = self._component.name
+        return [
+            metrics.Observation(share, {"component": name, "resource_type": kind}) for kind, share in shares.items()
+        ]
 
     def _sees(self, capability: Capability) -> bool:
         try:

@@ -1,13 +1,15 @@
-"""Traces and metrics by OpenTelemetry's API. Its SDK is imported only when `OTEL_EXPORTER_OTLP_ENDPOINT` is set;
-without it every span and instrument is the API's no-op."""
+"""Traces and metrics by OpenTelemetry's API. Its SDK is imported only when `OTEL_EXPORTER_OTLP_ENDPOINT`, or for traces
+alone `OTEL_EXPORTER_ZIPKIN_ENDPOINT`, is set; without it every span and instrument is the API's no-op."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from functools import cache
 from typing import TypeAlias
+from uuid import uuid4
 
 from opentelemetry import context as otel_context
 from opentelemetry import metrics, propagate, trace
@@ -16,6 +18,8 @@ from opentelemetry.context import Context
 DURATION_BUCKETS_SECONDS = (
     0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.04, 0.06, 0.08, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
 )  # fmt: skip
+OTLP_ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
+ZIPKIN_ENDPOINT = "OTEL_EXPORTER_ZIPKIN_ENDPOINT"
 _FLUSH_TIMEOUT_MILLIS = 3_000
 _NO_SPAN = nullcontext(trace.INVALID_SPAN)
 
@@ -23,8 +27,8 @@ Metadata: TypeAlias = "Iterable[tuple[str, str | bytes]]"
 
 
 def configure_telemetry(*, service: str, version: str) -> Callable[[], None]:
-    """Starts exporting if an OTLP endpoint is configured; answers what to call before the process ends."""
-    if not os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT"):
+    """Starts exporting if an endpoint is configured; answers what to call before the process ends."""
+    if not (os.environ.get(OTLP_ENDPOINT) or os.environ.get(ZIPKIN_ENDPOINT)):
         return lambda: None
     from ._telemetry_sdk import start_export  # the SDK costs 20 MB and 0.2 s
 
@@ -73,12 +77,35 @@ def _propagated_fields() -> frozenset[str]:
     return frozenset(propagate.get_global_textmap().fields)
 
 
+@dataclass(frozen=True, slots=True)
+class TracePlace:
+    """A span that can be found again: its trace and itself, in hexadecimal; empty: nothing is traced."""
+
+    trace_id: str = ""
+    span_id: str = ""
+    sampled: bool = False
+
+    def response_metadata(self) -> list[tuple[str, str]]:
+        """Tells a caller the trace of his call: `traceresponse` (W3C Trace Context, level 2)."""
+        return [("traceresponse", f"00-{self.trace_id}-{self.span_id}-{self.sampled:02x}")] if self.trace_id else []
+
+
+def place_of(span: trace.Span) -> TracePlace:
+    """Where a span is; nowhere, when nothing records it."""
+    context = span.get_span_context()
+    if not (context.is_valid and span.is_recording()):
+        return TracePlace()
+    sampled = bool(context.trace_flags & trace.TraceFlags.SAMPLED)
+    return TracePlace(trace.format_trace_id(context.trace_id), trace.format_span_id(context.span_id), sampled)
+
+
 def resource_attributes(*, service: str, version: str, environ: Mapping[str, str]) -> dict[str, str]:
     """What identifies this process; `OTEL_RESOURCE_ATTRIBUTES` adds to it."""
     attributes = {
         "service.name": service,
         "service.version": version,
         "service.namespace": "imageflow",
+        "service.instance.id": environ.get("POD_NAME") or str(uuid4()),  # else the replicas' series were one
         "deployment.environment.name": environ.get("IMAGEFLOW_ENVIRONMENT", "local"),
         "k8s.cluster.name": environ.get("IMAGEFLOW_CLUSTER_NAME", "imageflow-k3s"),
     }

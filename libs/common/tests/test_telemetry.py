@@ -38,6 +38,7 @@ class Collector(trace_grpc.TraceServiceServicer, metrics_grpc.MetricsServiceServ
     def __init__(self) -> None:
         self.spans: list[Any] = []
         self.metrics: dict[str, Any] = {}
+        self.all_metrics: list[Any] = []
         self.resource: dict[str, str] = {}
         self._server = grpc.server(ThreadPoolExecutor(2))
         trace_grpc.add_TraceServiceServicer_to_server(self, self._server)  # type: ignore[no-untyped-call]
@@ -63,6 +64,7 @@ class _Metrics(metrics_grpc.MetricsServiceServicer):
         for each in request.resource_metrics:
             for scope in each.scope_metrics:
                 self._collector.metrics |= {metric.name: metric for metric in scope.metrics}
+                self._collector.all_metrics += scope.metrics
         return metrics_pb2.ExportMetricsServiceResponse()
 
 
@@ -148,9 +150,17 @@ async def test_spans_and_metrics_arrive_as_the_requirements_name_them(
     assert duration.histogram.data_points[0].explicit_bounds[-1] == 60.0
     total = collector.metrics["imageflow.processing.total"].sum.data_points
     assert {_attributes(point)["status"]: point.as_int for point in total} == {"success": 1, "failed": 1}
-    (share,) = collector.metrics["imageflow.resource.utilization"].gauge.data_points
-    assert _attributes(share) == {"component": "probe", "resource_type": "slots"}
-    assert share.as_double == 0
+    shares = {
+        _attributes(point)["resource_type"]: point.as_double
+        for metric in collector.all_metrics
+        if metric.name == "imageflow.resource.utilization"
+        for point in metric.gauge.data_points
+    }
+    assert shares.keys() == {"slots", "megapixels", "cpu", "memory"}
+    assert (shares["slots"], shares["megapixels"]) == (0, 0)
+    assert 0 < shares["memory"] < 1
+    made = collector.metrics["otel.sdk.span.started"].sum.data_points
+    assert sum(point.as_int for point in made) == 2
 
 
 def test_a_collector_that_is_gone_does_not_keep_a_component_from_ending(serve_probe: Any) -> None:
@@ -163,6 +173,8 @@ def test_the_resource_tells_where_a_process_runs() -> None:
     bare = resource_attributes(service="a", version="1", environ={})
     assert bare["deployment.environment.name"] == "local"
     assert "k8s.pod.name" not in bare
+    replica = resource_attributes(service="a", version="1", environ={})
+    assert bare["service.instance.id"] != replica["service.instance.id"]
     environ = {"IMAGEFLOW_ENVIRONMENT": "production", "IMAGEFLOW_CLUSTER_NAME": "c", "POD_NAMESPACE": "n"}
     told = resource_attributes(service="a", version="1", environ=environ)
     assert (told["deployment.environment.name"], told["k8s.cluster.name"], told["k8s.namespace.name"]) == (

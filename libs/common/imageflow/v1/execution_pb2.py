@@ -26,7 +26,7 @@ from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cimageflow/v1/execution.proto\x12\x0cimageflow.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf6\x06\n\tExecution\x12\x14\n\x0c\x65xecution_id\x18\x01 \x01(\t\x12-\n\x06status\x18\x02 \x01(\x0e\x32\x1d.imageflow.v1.Execution.State\x12\x13\n\x0bpipeline_id\x18\x03 \x01(\t\x12\x18\n\x10pipeline_version\x18\x04 \x01(\t\x12\x19\n\x11\x65xecution_time_ms\x18\x05 \x01(\x01\x12\x35\n\x07results\x18\x06 \x03(\x0b\x32$.imageflow.v1.Execution.ResultsEntry\x12\x19\n\x11\x66inal_output_path\x18\x07 \x01(\t\x12$\n\x05\x65rror\x18\x08 \x01(\x0b\x32\x15.imageflow.v1.Failure\x12\x12\n\ninput_path\x18\t \x01(\t\x12/\n\x0b\x63reate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstart_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x07timings\x18\r \x01(\x0b\x32\x1e.imageflow.v1.ExecutionTimings\x12\x11\n\tnamespace\x18\x0e \x01(\t\x12\x10\n\x08rerun_of\x18\x0f \x01(\t\x12\x14\n\x0creused_steps\x18\x10 \x03(\t\x12\x1b\n\x13parent_execution_id\x18\x11 \x01(\t\x12(\n\x05\x62\x61tch\x18\x12 \x01(\x0b\x32\x19.imageflow.v1.BatchCounts\x12\x19\n\x11last_event_number\x18\x13 \x01(\r\x12/\n\x0b\x65xpire_time\x18\x14 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1aI\n\x0cResultsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12(\n\x05value\x18\x02 \x01(\x0b\x32\x19.imageflow.v1.StepOutcome:\x02\x38\x01\"o\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0b\n\x07PENDING\x10\x01\x12\x0b\n\x07RUNNING\x10\x02\x12\r\n\tCOMPLETED\x10\x03\x12\n\n\x06\x46\x41ILED\x10\x04\x12\r\n\tCANCELLED\x10\x05\x12\x0b\n\x07SKIPPED\x10\x06J\x04\x08\x15\x10)\"R\n\x0b\x42\x61tchCounts\x12\r\n\x05total\x18\x01 \x01(\r\x12\x11\n\tcompleted\x18\x02 \x01(\r\x12\x0e\n\x06\x66\x61iled\x18\x03 \x01(\r\x12\x11\n\tcancelled\x18\x04 \x01(\r\"\\\n\x10\x45xecutionTimings\x12\x10\n\x08queue_ms\x18\x01 \x01(\x01\x12\x0f\n\x07plan_ms\x18\x02 \x01(\x01\x12\x10\n\x08store_ms\x18\x03 \x01(\x01\x12\x13\n\x0boverhead_ms\x18\x04 \x01(\x01\"\x95\x04\n\x0bStepOutcome\x12\x0f\n\x07step_id\x18\x01 \x01(\t\x12-\n\x06status\x18\x02 \x01(\x0e\x32\x1d.imageflow.v1.Execution.State\x12\x39\n\x0bskip_reason\x18\x03 \x01(\x0e\x32$.imageflow.v1.StepOutcome.SkipReason\x12\x13\n\x0boutput_path\x18\x04 \x01(\t\x12\x1a\n\x12processing_time_ms\x18\x05 \x01(\x01\x12\x10\n\x08\x61ttempts\x18\x06 \x01(\r\x12\x0f\n\x07message\x18\x07 \x01(\t\x12)\n\x08metadata\x18\x08 \x01(\x0b\x32\x17.google.protobuf.Struct\x12,\n\x07timings\x18\t \x01(\x0b\x32\x1b.imageflow.v1.StepBreakdown\x12$\n\x05\x65rror\x18\n \x01(\x0b\x32\x15.imageflow.v1.Failure\x12\x16\n\x0e\x63omponent_name\x18\x0b \x01(\t\x12\x19\n\x11\x63omponent_version\x18\x0c \x01(\t\"\x7f\n\nSkipReason\x12\x1b\n\x17SKIP_REASON_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x43ONDITION_FALSE\x10\x01\x12\x13\n\x0f\x46\x41ILURE_SKIPPED\x10\x02\x12\x15\n\x11\x44\x45PENDENCY_FAILED\x10\x03\x12\x13\n\x0f\x45XECUTION_ENDED\x10\x04J\x04\x08\r\x10\x1f\"\x96\x01\n\rStepBreakdown\x12\x10\n\x08queue_ms\x18\x01 \x01(\x01\x12\x14\n\x0ctransport_ms\x18\x02 \x01(\x01\x12\x11\n\tdecode_ms\x18\x03 \x01(\x01\x12\x12\n\ncompute_ms\x18\x04 \x01(\x01\x12\x11\n\tencode_ms\x18\x05 \x01(\x01\x12\x10\n\x08retry_ms\x18\x06 \x01(\x01\x12\x11\n\ttransport\x18\x07 \x01(\t\"I\n\x07\x46\x61ilure\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x0f\n\x07step_id\x18\x04 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cimageflow/v1/execution.proto\x12\x0cimageflow.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x88\x07\n\tExecution\x12\x14\n\x0c\x65xecution_id\x18\x01 \x01(\t\x12-\n\x06status\x18\x02 \x01(\x0e\x32\x1d.imageflow.v1.Execution.State\x12\x13\n\x0bpipeline_id\x18\x03 \x01(\t\x12\x18\n\x10pipeline_version\x18\x04 \x01(\t\x12\x19\n\x11\x65xecution_time_ms\x18\x05 \x01(\x01\x12\x35\n\x07results\x18\x06 \x03(\x0b\x32$.imageflow.v1.Execution.ResultsEntry\x12\x19\n\x11\x66inal_output_path\x18\x07 \x01(\t\x12$\n\x05\x65rror\x18\x08 \x01(\x0b\x32\x15.imageflow.v1.Failure\x12\x12\n\ninput_path\x18\t \x01(\t\x12/\n\x0b\x63reate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstart_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x07timings\x18\r \x01(\x0b\x32\x1e.imageflow.v1.ExecutionTimings\x12\x11\n\tnamespace\x18\x0e \x01(\t\x12\x10\n\x08rerun_of\x18\x0f \x01(\t\x12\x14\n\x0creused_steps\x18\x10 \x03(\t\x12\x1b\n\x13parent_execution_id\x18\x11 \x01(\t\x12(\n\x05\x62\x61tch\x18\x12 \x01(\x0b\x32\x19.imageflow.v1.BatchCounts\x12\x19\n\x11last_event_number\x18\x13 \x01(\r\x12/\n\x0b\x65xpire_time\x18\x14 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08trace_id\x18\x15 \x01(\t\x1aI\n\x0cResultsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12(\n\x05value\x18\x02 \x01(\x0b\x32\x19.imageflow.v1.StepOutcome:\x02\x38\x01\"o\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0b\n\x07PENDING\x10\x01\x12\x0b\n\x07RUNNING\x10\x02\x12\r\n\tCOMPLETED\x10\x03\x12\n\n\x06\x46\x41ILED\x10\x04\x12\r\n\tCANCELLED\x10\x05\x12\x0b\n\x07SKIPPED\x10\x06J\x04\x08\x16\x10)\"R\n\x0b\x42\x61tchCounts\x12\r\n\x05total\x18\x01 \x01(\r\x12\x11\n\tcompleted\x18\x02 \x01(\r\x12\x0e\n\x06\x66\x61iled\x18\x03 \x01(\r\x12\x11\n\tcancelled\x18\x04 \x01(\r\"\\\n\x10\x45xecutionTimings\x12\x10\n\x08queue_ms\x18\x01 \x01(\x01\x12\x0f\n\x07plan_ms\x18\x02 \x01(\x01\x12\x10\n\x08store_ms\x18\x03 \x01(\x01\x12\x13\n\x0boverhead_ms\x18\x04 \x01(\x01\"\x95\x04\n\x0bStepOutcome\x12\x0f\n\x07step_id\x18\x01 \x01(\t\x12-\n\x06status\x18\x02 \x01(\x0e\x32\x1d.imageflow.v1.Execution.State\x12\x39\n\x0bskip_reason\x18\x03 \x01(\x0e\x32$.imageflow.v1.StepOutcome.SkipReason\x12\x13\n\x0boutput_path\x18\x04 \x01(\t\x12\x1a\n\x12processing_time_ms\x18\x05 \x01(\x01\x12\x10\n\x08\x61ttempts\x18\x06 \x01(\r\x12\x0f\n\x07message\x18\x07 \x01(\t\x12)\n\x08metadata\x18\x08 \x01(\x0b\x32\x17.google.protobuf.Struct\x12,\n\x07timings\x18\t \x01(\x0b\x32\x1b.imageflow.v1.StepBreakdown\x12$\n\x05\x65rror\x18\n \x01(\x0b\x32\x15.imageflow.v1.Failure\x12\x16\n\x0e\x63omponent_name\x18\x0b \x01(\t\x12\x19\n\x11\x63omponent_version\x18\x0c \x01(\t\"\x7f\n\nSkipReason\x12\x1b\n\x17SKIP_REASON_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x43ONDITION_FALSE\x10\x01\x12\x13\n\x0f\x46\x41ILURE_SKIPPED\x10\x02\x12\x15\n\x11\x44\x45PENDENCY_FAILED\x10\x03\x12\x13\n\x0f\x45XECUTION_ENDED\x10\x04J\x04\x08\r\x10\x1f\"\x96\x01\n\rStepBreakdown\x12\x10\n\x08queue_ms\x18\x01 \x01(\x01\x12\x14\n\x0ctransport_ms\x18\x02 \x01(\x01\x12\x11\n\tdecode_ms\x18\x03 \x01(\x01\x12\x12\n\ncompute_ms\x18\x04 \x01(\x01\x12\x11\n\tencode_ms\x18\x05 \x01(\x01\x12\x10\n\x08retry_ms\x18\x06 \x01(\x01\x12\x11\n\ttransport\x18\x07 \x01(\t\"I\n\x07\x46\x61ilure\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x0f\n\x07step_id\x18\x04 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,21 +36,21 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EXECUTION_RESULTSENTRY']._loaded_options = None
   _globals['_EXECUTION_RESULTSENTRY']._serialized_options = b'8\001'
   _globals['_EXECUTION']._serialized_start=110
-  _globals['_EXECUTION']._serialized_end=996
-  _globals['_EXECUTION_RESULTSENTRY']._serialized_start=804
-  _globals['_EXECUTION_RESULTSENTRY']._serialized_end=877
-  _globals['_EXECUTION_STATE']._serialized_start=879
-  _globals['_EXECUTION_STATE']._serialized_end=990
-  _globals['_BATCHCOUNTS']._serialized_start=998
-  _globals['_BATCHCOUNTS']._serialized_end=1080
-  _globals['_EXECUTIONTIMINGS']._serialized_start=1082
-  _globals['_EXECUTIONTIMINGS']._serialized_end=1174
-  _globals['_STEPOUTCOME']._serialized_start=1177
-  _globals['_STEPOUTCOME']._serialized_end=1710
-  _globals['_STEPOUTCOME_SKIPREASON']._serialized_start=1577
-  _globals['_STEPOUTCOME_SKIPREASON']._serialized_end=1704
-  _globals['_STEPBREAKDOWN']._serialized_start=1713
-  _globals['_STEPBREAKDOWN']._serialized_end=1863
-  _globals['_FAILURE']._serialized_start=1865
-  _globals['_FAILURE']._serialized_end=1938
+  _globals['_EXECUTION']._serialized_end=1014
+  _globals['_EXECUTION_RESULTSENTRY']._serialized_start=822
+  _globals['_EXECUTION_RESULTSENTRY']._serialized_end=895
+  _globals['_EXECUTION_STATE']._serialized_start=897
+  _globals['_EXECUTION_STATE']._serialized_end=1008
+  _globals['_BATCHCOUNTS']._serialized_start=1016
+  _globals['_BATCHCOUNTS']._serialized_end=1098
+  _globals['_EXECUTIONTIMINGS']._serialized_start=1100
+  _globals['_EXECUTIONTIMINGS']._serialized_end=1192
+  _globals['_STEPOUTCOME']._serialized_start=1195
+  _globals['_STEPOUTCOME']._serialized_end=1728
+  _globals['_STEPOUTCOME_SKIPREASON']._serialized_start=1595
+  _globals['_STEPOUTCOME_SKIPREASON']._serialized_end=1722
+  _globals['_STEPBREAKDOWN']._serialized_start=1731
+  _globals['_STEPBREAKDOWN']._serialized_end=1881
+  _globals['_FAILURE']._serialized_start=1883
+  _globals['_FAILURE']._serialized_end=1956
 # @@protoc_insertion_point(module_scope)

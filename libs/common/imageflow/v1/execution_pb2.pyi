@@ -12,7 +12,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Execution(_message.Message):
-    __slots__ = ("execution_id", "status", "pipeline_id", "pipeline_version", "execution_time_ms", "results", "final_output_path", "error", "input_path", "create_time", "start_time", "end_time", "timings", "namespace", "rerun_of", "reused_steps", "parent_execution_id", "batch", "last_event_number", "expire_time")
+    __slots__ = ("execution_id", "status", "pipeline_id", "pipeline_version", "execution_time_ms", "results", "final_output_path", "error", "input_path", "create_time", "start_time", "end_time", "timings", "namespace", "rerun_of", "reused_steps", "parent_execution_id", "batch", "last_event_number", "expire_time", "trace_id")
     class State(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         STATE_UNSPECIFIED: _ClassVar[Execution.State]
@@ -56,6 +56,7 @@ class Execution(_message.Message):
     BATCH_FIELD_NUMBER: _ClassVar[int]
     LAST_EVENT_NUMBER_FIELD_NUMBER: _ClassVar[int]
     EXPIRE_TIME_FIELD_NUMBER: _ClassVar[int]
+    TRACE_ID_FIELD_NUMBER: _ClassVar[int]
     execution_id: str
     status: Execution.State
     pipeline_id: str
@@ -76,7 +77,8 @@ class Execution(_message.Message):
     batch: BatchCounts
     last_event_number: int
     expire_time: _timestamp_pb2.Timestamp
-    def __init__(self, execution_id: _Optional[str] = ..., status: _Optional[_Union[Execution.State, str]] = ..., pipeline_id: _Optional[str] = ..., pipeline_version: _Optional[str] = ..., execution_time_ms: _Optional[float] = ..., results: _Optional[_Mapping[str, StepOutcome]] = ..., final_output_path: _Optional[str] = ..., error: _Optional[_Union[Failure, _Mapping]] = ..., input_path: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., timings: _Optional[_Union[ExecutionTimings, _Mapping]] = ..., namespace: _Optional[str] = ..., rerun_of: _Optional[str] = ..., reused_steps: _Optional[_Iterable[str]] = ..., parent_execution_id: _Optional[str] = ..., batch: _Optional[_Union[BatchCounts, _Mapping]] = ..., last_event_number: _Optional[int] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    trace_id: str
+    def __init__(self, execution_id: _Optional[str] = ..., status: _Optional[_Union[Execution.State, str]] = ..., pipeline_id: _Optional[str] = ..., pipeline_version: _Optional[str] = ..., execution_time_ms: _Optional[float] = ..., results: _Optional[_Mapping[str, StepOutcome]] = ..., final_output_path: _Optional[str] = ..., error: _Optional[_Union[Failure, _Mapping]] = ..., input_path: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., timings: _Optional[_Union[ExecutionTimings, _Mapping]] = ..., namespace: _Optional[str] = ..., rerun_of: _Optional[str] = ..., reused_steps: _Optional[_Iterable[str]] = ..., parent_execution_id: _Optional[str] = ..., batch: _Optional[_Union[BatchCounts, _Mapping]] = ..., last_event_number: _Optional[int] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., trace_id: _Optional[str] = ...) -> None: ...
 
 class BatchCounts(_message.Message):
     __slots__ = ("total", "completed", "failed", "cancelled")

@@ -1,0 +1,92 @@
+"""What an operator of the orchestrator needs to see besides R61's metrics: overhead, waiting, retries, ways of travel."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from opentelemetry import metrics, trace
+
+from imageflow.v1.execution_pb2 import Execution
+from imageflow_common.labels import BoundedLabel
+from imageflow_common.telemetry import duration_histogram
+from imageflow_common.utilization import utilization_gauge
+
+from .admission import Admission
+from .call import Answer
+
+MAX_PIPELINES: Final = 200
+"""Pipelines with time series of their own; what comes after them is `other`. Callers choose these ids."""
+MAX_REASONS: Final = 50
+"""Reasons of failed attempts, of which components may make up their own."""
+
+
+class Measures:
+    """Instruments, and what is recorded with them."""
+
+    def __init__(self, meter: metrics.Meter) -> None:
+        self.pipeline = BoundedLabel(MAX_PIPELINES)
+        self._reason = BoundedLabel(MAX_REASONS)
+        self._meter = meter
+        self._overhead = duration_histogram(
+            meter, "imageflow.orchestration.overhead", "Time of one execution in which no step ran, without waiting"
+        )
+        self._wait = duration_histogram(meter, "imageflow.queue.wait", "Waiting of one execution for its turn")
+        self._parts = meter.create_counter(
+            "imageflow.step.time.total", unit="s", description="Time of steps' successful attempts, by part"
+        )
+        self._transport = meter.create_counter(
+            "imageflow.step.transport.total", description="Images sent to components, by how they travelled"
+        )
+        self._failed = meter.create_counter(
+            "imageflow.step.attempts.failed.total", description="Attempts that failed, by reason"
+        )
+        self._retried = meter.create_counter(
+            "imageflow.step.retries.total", description="Attempts made again, by the reason of the one before"
+        )
+
+    def answered(self, span: trace.Span, component: str, answer: Answer) -> None:
+        """An attempt succeeded: where its time went, on the span too."""
+        t = answer.result.timings
+        parts = {
+            "queue": t.queue_ms,
+            "transport": answer.transport_ms,
+            "decode": t.decode_ms,
+            "compute": t.compute_ms,
+            "encode": t.encode_ms,
+        }
+        for part, spent_ms in parts.items():
+            self._parts.add(spent_ms / 1e3, {"step.type": component, "part": part})
+        self._transport.add(1, {"step.type": component, "transport": answer.transport})
+        if span.is_recording():
+            span.set_attributes({f"{part}_ms": round(spent_ms, 3) for part, spent_ms in parts.items()})
+            span.set_attribute("transport", answer.transport)
+
+    def failed(self, component: str, reason: str) -> None:
+        self._failed.add(1, {"step.type": component, "reason": self._reason(reason)})
+
+    def retried(self, component: str, reason: str) -> None:
+        self._retried.add(1, {"step.type": component, "reason": self._reason(reason)})
+
+    def finished(self, execution: Execution) -> None:
+        """An execution ended."""
+        self._overhead.record(execution.timings.overhead_ms / 1e3)
+        self._wait.record(execution.timings.queue_ms / 1e3)
+
+    def watch(self, admission: Admission, *, max_running: int) -> None:
+        """Reports how many executions run and wait each time that metrics are collected."""
+
+        def executions(_options: metrics.CallbackOptions) -> Iterable[metrics.Observation]:
+            return [
+                metrics.Observation(admission.running, {"state": "running"}),
+                metrics.Observation(admission.waiting, {"state": "waiting"}),
+            ]
+
+        def slots(_options: metrics.CallbackOptions) -> Iterable[metrics.Observation]:
+            labels = {"component": "orchestrator", "resource_type": "slots"}
+            return [metrics.Observation(admission.running / max_running, labels)]
+
+        self._meter.create_observable_gauge(
+            "imageflow.executions", [executions], description="Executions that run, and that wait for a slot"
+        )
+        utilization_gauge(self._meter, slots)
