@@ -5,15 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from backends.kafka import KafkaServer
+from backends.loki import Loki
 from backends.minio import MinIO
+from backends.otelcol import OtelCollector
+from backends.prometheus import Prometheus
 from backends.seaweedfs import SeaweedFS
 from backends.server import Server
 from backends.triton import Triton
+from backends.zipkin import Zipkin
 
 SERVERS: Mapping[str, type[Server]] = {
     SeaweedFS.name: SeaweedFS,
     MinIO.name: MinIO,
     KafkaServer.name: KafkaServer,
     Triton.name: Triton,
+    OtelCollector.name: OtelCollector,
+    Prometheus.name: Prometheus,
+    Zipkin.name: Zipkin,
+    Loki.name: Loki,
 }
 DEFAULT: tuple[str, ...] = (SeaweedFS.name, KafkaServer.name)  # what `up` starts when no name is given

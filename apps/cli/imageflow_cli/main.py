@@ -24,6 +24,9 @@ _COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "submit": ("messages", "Run a pipeline by a message to the broker."),
     "watch": ("messages", "What all executions tell, as it happens: --all."),
     "dlq": ("messages", "Messages that could not be run: list, show, retry."),
+    "trace": ("trace", "Where the time of one execution went."),
+    "logs": ("logs", "What the services logged of one execution."),
+    "analyze": ("analyze", "How a pipeline did over some hours, and what holds it up."),
     "images": ("images", "Stored images: put, get, ls, rm."),
     "models": ("models", "The models that detect can use: add, list."),
 }

@@ -1,4 +1,4 @@
-"""What an operator of the orchestrator needs to see besides R61's metrics: overhead, waiting, retries, ways of travel."""
+"""What an operator of the orchestrator sees besides R61: overhead, waits, retries, where time goes, ways of travel."""
 
 from __future__ import annotations
 
