@@ -1,0 +1,41 @@
+"""The collector takes its configuration, in both places where it is meant to run (R63)."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+COLLECTOR = Path(__file__).resolve().parents[2] / "observability" / "collector"
+
+
+@pytest.mark.parametrize("overlay", ["kubernetes.yaml", "local.yaml"])
+def test_the_collector_takes_its_configuration(otelcol_program: str, overlay: str) -> None:
+    done = subprocess.run(
+        [otelcol_program, "validate", "--config", "collector.yaml", "--config", overlay],
+        cwd=COLLECTOR,
+        env={},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "deprecated" not in done.stderr.lower(), done.stderr
+
+
+def test_a_misspelt_key_is_no_valid_configuration(otelcol_program: str, tmp_path: Path) -> None:
+    wrong = (COLLECTOR / "collector.yaml").read_text().replace("limit_mib", "limit_mb")
+    (tmp_path / "collector.yaml").write_text(wrong)
+    command = [otelcol_program, "validate", "--config", str(tmp_path / "collector.yaml")]
+    done = subprocess.run(
+        [*command, "--config", str(COLLECTOR / "local.yaml")],
+        env={},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode != 0
+    assert "limit_mb" in done.stdout + done.stderr
