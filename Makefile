@@ -52,8 +52,9 @@ backends: setup ## Start the real servers on loopback; prints what to export: ev
 backends-down: setup ## End what `make backends` started
 	@$(BIN)/python -m backends down
 
-docs: setup ## Write the generated parts of the documentation
+docs: setup ## Write the generated parts of the documentation, and the dashboards
 	$(BIN)/python tools/docs.py
+	$(BIN)/python tools/dashboards.py
 
 bench: setup ## Measure pipelines beside the bare functions, the engine and detect alone; results go to benchmarks/results/
 	$(BIN)/python -m benchmarks.pipelines
