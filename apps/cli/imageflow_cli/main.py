@@ -24,6 +24,7 @@ _COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "submit": ("messages", "Run a pipeline by a message to the broker."),
     "watch": ("messages", "What all executions tell, as it happens: --all."),
     "dlq": ("messages", "Messages that could not be run: list, show, retry."),
+    "observe": ("observe", "What keeps metrics, traces and logs: up, down."),
     "trace": ("trace", "Where the time of one execution went."),
     "logs": ("logs", "What the services logged of one execution."),
     "analyze": ("analyze", "How a pipeline did over some hours, and what holds it up."),
