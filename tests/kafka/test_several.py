@@ -142,6 +142,8 @@ async def test_what_ends_while_the_broker_is_away_is_told_when_it_is_back(
                 await first.json(f"{method}{'Pipeline' if name == 'waited-for' else 'Execution'}", body)
             ended = [await first.orchestrator.executions.until_ended("default", n) for n in ("asked", "waited-for")]
             assert [each.status for each in ended] == [Execution.COMPLETED] * 2
+            readiness = await first.call("SystemService/GetReadiness")
+            assert readiness.degraded == ["Kafka is not reachable: what is to be told waits"]
             markers = [marker async for marker in first.orchestrator.executions._records.pending()]
             assert len(markers) == 2
         async with served(tmp_path, settings):

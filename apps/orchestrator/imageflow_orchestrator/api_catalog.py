@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from time import perf_counter
 
 from google.api.httpbody_pb2 import HttpBody
@@ -80,9 +81,10 @@ class CatalogApi:
 class SystemApi:
     """SystemService."""
 
-    def __init__(self, live: LiveCatalog, version: str) -> None:
+    def __init__(self, live: LiveCatalog, version: str, degraded: Callable[[], list[str]] = list) -> None:
         self._live = live
         self._version = version
+        self._degraded = degraded
         self._openapi = openapi_document(version).encode()
 
     def methods(self) -> dict[str, Method]:
@@ -94,7 +96,8 @@ class SystemApi:
     async def readiness(self, request: system.GetReadinessRequest, context: Context) -> system.GetReadinessResponse:
         if missing := self._live.missing():
             raise Unavailable(f"cannot be reached: {', '.join(missing)}", reason="COMPONENT_UNAVAILABLE")
-        return system.GetReadinessResponse(status="ready", components=sorted(self._live.registry.components))
+        components = sorted(self._live.registry.components)
+        return system.GetReadinessResponse(status="ready", components=components, degraded=self._degraded())
 
     async def openapi(self, request: system.GetOpenApiRequest, context: Context) -> HttpBody:
         return HttpBody(content_type="application/json", data=self._openapi)

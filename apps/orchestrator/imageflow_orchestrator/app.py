@@ -159,7 +159,7 @@ async def build(settings: OrchestratorSettings, kafka: KafkaSettings = WITHOUT_K
         "ExecutionStreamService": ExecutionStreamApi(watcher),
         "ImageService": ImageApi(store, settings.max_upload_bytes),
         "CatalogService": CatalogApi(catalog, planner, engine),
-        "SystemService": SystemApi(catalog, VERSION),
+        "SystemService": SystemApi(catalog, VERSION, bus.degraded if bus is not None else list),
     }
     own = own_descriptors()
     names = {f"imageflow.v1.{name}": service for name, service in services.items()}

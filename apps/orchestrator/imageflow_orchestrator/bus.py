@@ -25,15 +25,15 @@ class KafkaBus:
     def __init__(self, settings: KafkaSettings) -> None:
         self.settings = settings
         self._sender = KafkaSender(settings)
+        self._not_ready = "Kafka has not been heard of yet: what was accepted waits"
         self.events = KafkaEvents(settings, self._sender)
         self.queue = KafkaWorkQueue(settings, self._sender, REQUEST_TOPIC)
 
-    @property
-    def problem(self) -> str:
-        """What is wrong with the broker, as far as it is known; empty: nothing."""
+    def degraded(self) -> list[str]:
+        """What is wrong with the broker, in words, as far as it is known."""
         if self._sender.is_away:
-            return "Kafka is not reachable"
-        return "" if self.queue.is_member else "no part of the topic of requests is held here"
+            return ["Kafka is not reachable: what is to be told waits"]
+        return [self._not_ready] if self._not_ready else []
 
     async def prepare(self) -> None:
         """Returns when the topics are there: those that are missing are made, where that is asked for, else told of."""
@@ -46,6 +46,7 @@ class KafkaBus:
                 fault = "TOPIC_MISSING" if missing else ""
             except ImageFlowError as exc:
                 missing, fault = [], exc.reason
+            self._not_ready = f"Kafka is not ready ({fault}): what was accepted waits" if fault else ""
             if not fault:
                 return
             if fault != told:

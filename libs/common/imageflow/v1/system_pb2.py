@@ -26,7 +26,7 @@ from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.api import httpbody_pb2 as google_dot_api_dot_httpbody__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19imageflow/v1/system.proto\x12\x0cimageflow.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\"\x12\n\x10GetHealthRequest\"4\n\x11GetHealthResponse\x12\x0e\n\x06status\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\"\x15\n\x13GetReadinessRequest\":\n\x14GetReadinessResponse\x12\x0e\n\x06status\x18\x01 \x01(\t\x12\x12\n\ncomponents\x18\x02 \x03(\t\"\x13\n\x11GetOpenApiRequest2\xb3\x02\n\rSystemService\x12^\n\tGetHealth\x12\x1e.imageflow.v1.GetHealthRequest\x1a\x1f.imageflow.v1.GetHealthResponse\"\x10\x82\xd3\xe4\x93\x02\n\x12\x08/healthz\x12\x66\n\x0cGetReadiness\x12!.imageflow.v1.GetReadinessRequest\x1a\".imageflow.v1.GetReadinessResponse\"\x0f\x82\xd3\xe4\x93\x02\t\x12\x07/readyz\x12Z\n\nGetOpenApi\x12\x1f.imageflow.v1.GetOpenApiRequest\x1a\x14.google.api.HttpBody\"\x15\x82\xd3\xe4\x93\x02\x0f\x12\r/openapi.jsonb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19imageflow/v1/system.proto\x12\x0cimageflow.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\"\x12\n\x10GetHealthRequest\"4\n\x11GetHealthResponse\x12\x0e\n\x06status\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\"\x15\n\x13GetReadinessRequest\"L\n\x14GetReadinessResponse\x12\x0e\n\x06status\x18\x01 \x01(\t\x12\x12\n\ncomponents\x18\x02 \x03(\t\x12\x10\n\x08\x64\x65graded\x18\x03 \x03(\t\"\x13\n\x11GetOpenApiRequest2\xb3\x02\n\rSystemService\x12^\n\tGetHealth\x12\x1e.imageflow.v1.GetHealthRequest\x1a\x1f.imageflow.v1.GetHealthResponse\"\x10\x82\xd3\xe4\x93\x02\n\x12\x08/healthz\x12\x66\n\x0cGetReadiness\x12!.imageflow.v1.GetReadinessRequest\x1a\".imageflow.v1.GetReadinessResponse\"\x0f\x82\xd3\xe4\x93\x02\t\x12\x07/readyz\x12Z\n\nGetOpenApi\x12\x1f.imageflow.v1.GetOpenApiRequest\x1a\x14.google.api.HttpBody\"\x15\x82\xd3\xe4\x93\x02\x0f\x12\r/openapi.jsonb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -46,9 +46,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETREADINESSREQUEST']._serialized_start=174
   _globals['_GETREADINESSREQUEST']._serialized_end=195
   _globals['_GETREADINESSRESPONSE']._serialized_start=197
-  _globals['_GETREADINESSRESPONSE']._serialized_end=255
-  _globals['_GETOPENAPIREQUEST']._serialized_start=257
-  _globals['_GETOPENAPIREQUEST']._serialized_end=276
-  _globals['_SYSTEMSERVICE']._serialized_start=279
-  _globals['_SYSTEMSERVICE']._serialized_end=586
+  _globals['_GETREADINESSRESPONSE']._serialized_end=273
+  _globals['_GETOPENAPIREQUEST']._serialized_start=275
+  _globals['_GETOPENAPIREQUEST']._serialized_end=294
+  _globals['_SYSTEMSERVICE']._serialized_start=297
+  _globals['_SYSTEMSERVICE']._serialized_end=604
 # @@protoc_insertion_point(module_scope)
