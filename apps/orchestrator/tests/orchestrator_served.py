@@ -190,6 +190,7 @@ async def served(tmp_path: Path, kafka: KafkaSettings = WITHOUT_KAFKA, **setting
             }
         )
         orchestrator = await stack.enter_async_context(build(chosen, kafka))
+        stack.callback(asyncio.create_task(orchestrator.engine.transport.remove_unused()).cancel)
         await orchestrator.catalog.refresh()
         own = own_descriptors()
         running = await start_server(
