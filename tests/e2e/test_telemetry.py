@@ -46,6 +46,8 @@ def test_a_request_is_one_trace_below_the_callers_own_span(workshop: Workshop, e
     assert not any("orphan" in path for path in paths(spans, caller))
     execution = response.headers["imageflow-execution-id"]
     assert {span.attributes["execution.id"] for span in spans} == {execution}
+    root = next(span for span in spans if span.name == "pipeline.execute")
+    assert response.headers["traceresponse"] == f"00-{trace_id}-{root.span_id}-01"
     by_name = {span.name: span for span in spans}
     assert by_name["pipeline.execute"].attributes["pipeline.id"] == "inspect-coins"
     assert {(s.attributes["step.id"], s.attributes["step.type"]) for s in spans if s.name == "step.execute"} == {
