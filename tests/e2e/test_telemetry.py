@@ -7,6 +7,9 @@ import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import httpx
+import pytest
+
 from . import pictures
 from .product import eventually
 
@@ -86,3 +89,51 @@ def test_every_service_says_who_it_is_and_counts(workshop: Workshop) -> None:
     assert tint["service.namespace"] == "imageflow"
     assert tint["k8s.cluster.name"] == "imageflow-k3s"
     assert tint["service.version"]
+
+
+@pytest.mark.parametrize(
+    "traceparent",
+    [
+        "nonsense",
+        f"00-{'0' * 32}-{'1' * 16}-01",
+        f"00-{'1' * 32}-{'0' * 16}-01",
+        f"ff-{'1' * 32}-{'1' * 16}-01",
+        f"00-{'g' * 32}-{'1' * 16}-01",
+        f"00-{'1' * 32}-{'1' * 16}",
+    ],
+)
+def test_a_trace_context_that_is_none_begins_a_trace_of_its_own(workshop: Workshop, traceparent: str) -> None:
+    response = _process(workshop, {"traceparent": traceparent})
+    assert response.status_code == 200, response.text
+    trace_id = response.headers["traceresponse"].split("-")[1]
+    assert trace_id not in traceparent
+    roots = eventually(lambda: [span for span in workshop.collector.trace(trace_id) if span.name == "pipeline.execute"])
+    assert [span.parent_id for span in roots] == [""]
+
+
+def test_a_caller_who_does_not_want_a_trace_gets_none(workshop: Workshop) -> None:
+    unwanted, wanted = secrets.token_hex(16), secrets.token_hex(16)
+    response = _process(workshop, {"traceparent": f"00-{unwanted}-{secrets.token_hex(8)}-00"})
+    assert response.status_code == 200, response.text
+    assert "traceresponse" not in response.headers
+    _process(workshop, {"traceparent": f"00-{wanted}-{secrets.token_hex(8)}-01"})
+    eventually(lambda: {"pipeline.execute", "image_resize"} <= {s.name for s in workshop.collector.trace(wanted)})
+    assert workshop.collector.trace(unwanted) == []
+
+
+def test_baggage_of_any_kind_does_no_harm(workshop: Workshop) -> None:
+    for baggage in ("a=b", "=,;;=", "k=" + "v" * 16_000):
+        assert _process(workshop, {"baggage": baggage}).status_code == 200
+    assert _process(workshop, {"baggage": "k=" + "v" * 64_000}).status_code == 431
+    assert _process(workshop, {}).status_code == 200
+
+
+def _process(workshop: Workshop, headers: dict[str, str]) -> httpx.Response:
+    step = {"stepId": "resize", "componentName": "resize", "parameters": {"width": 16}}
+    definition = {"pipelineId": "seen", "version": "1.0.0", "steps": [step]}
+    workshop.callers.post("/v1/pipelines", definition)
+    return workshop.callers.http.post(
+        "/v1/pipelines/seen:process",
+        content=pictures.photo(32, 32),
+        headers={"content-type": "image/jpeg", **headers},
+    )

@@ -43,6 +43,7 @@ _GATEWAY = "x-imageflow-gateway"
 _MARGIN_SECONDS = 0.02
 _RECONNECT_MILLIS = 200
 _KEEPALIVE_MILLIS = 30_000
+_METADATA_BYTES = 64 * 1024  # more than the gateway lets through; gRPC by itself refuses 8 KiB as RESOURCE_EXHAUSTED
 
 
 def channel_options(max_message_bytes: int) -> list[tuple[str, Any]]:
@@ -66,6 +67,8 @@ def create_server(settings: ServerSettings) -> grpc.aio.Server:
             ("grpc.max_send_message_length", settings.max_message_bytes),
             ("grpc.max_receive_message_length", settings.max_message_bytes),
             ("grpc.so_reuseport", 0),
+            ("grpc.max_metadata_size", _METADATA_BYTES),
+            ("grpc.absolute_max_metadata_size", 2 * _METADATA_BYTES),
             ("grpc.http2.min_ping_interval_without_data_ms", _KEEPALIVE_MILLIS // 3),
             ("grpc.keepalive_permit_without_calls", 1),
         ]
