@@ -229,13 +229,13 @@ PLATFORM = Board(
         Panel(
             "Spans the Collector Took",
             "lines",
-            [("{{receiver}}", "sum by (receiver) (rate(otelcol_receiver_accepted_spans_total[2m]))")],
+            [("{{receiver}}", "sum by (receiver) (rate(otelcol_receiver_accepted_spans[2m]))")],
             unit="ops",
         ),
         Panel(
             "Memory of the Collector",
             "lines",
-            [("resident", "otelcol_process_memory_rss_bytes")],
+            [("resident", "otelcol_process_memory_rss")],
             unit="bytes",
         ),
     ],
