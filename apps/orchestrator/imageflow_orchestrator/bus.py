@@ -50,7 +50,8 @@ class KafkaBus:
             if not fault:
                 return
             if fault != told:
-                log.error("kafka.not_ready", error_type=fault, topics=missing)
+                being_made = missing and self.settings.create_topics  # it takes the broker a moment
+                (log.info if being_made else log.error)("kafka.not_ready", error_type=fault, topics=missing)
             told = fault
             await asyncio.sleep(_AGAIN_SECONDS)
 
