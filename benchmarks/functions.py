@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from time import perf_counter, sleep
 
@@ -16,7 +17,7 @@ from imageflow_detect.models import ModelRepository
 from imageflow_filter.app import filter_pixels
 from imageflow_resize.app import resize
 
-from .samples import Block, Load, Sample
+from .samples import Block, Load, Sample, together
 from .workloads import MODEL, MODELS, Step, Workload
 
 
@@ -75,3 +76,12 @@ def run_load(workload: Workload, jpeg: bytes, *, start: float, seconds: float) -
         process(workload, jpeg)
         completed += 1
     return Load(completed, perf_counter() - begun)
+
+
+def run_threaded_load(workload: Workload, jpeg: bytes, *, threads: int, seconds: float) -> Load:
+    """The same in several threads of this process."""
+    process(workload, jpeg)
+    start = perf_counter()
+    with ThreadPoolExecutor(threads) as pool:
+        loads = pool.map(lambda _: run_load(workload, jpeg, start=start, seconds=seconds), range(threads))
+        return together(loads)

@@ -34,6 +34,7 @@ class _Gathered:
 
     rounds: list[tuple[Sample, ...]] = field(default_factory=list)
     loads: dict[int, list[Load]] = field(default_factory=lambda: defaultdict(list))
+    threaded: list[Load] = field(default_factory=list)
     cpu_seconds: dict[int, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     requests: Counter[int] = field(default_factory=Counter)
     last: Block = field(default_factory=lambda: Block((), b"", 0))
@@ -47,6 +48,7 @@ class _Gathered:
             detections=self.last.detections,
             output_bytes=len(self.last.output),
             loads={number: in_turn(loads) for number, loads in self.loads.items()},
+            threaded=in_turn(self.threaded) if self.threaded else None,
             cpu_ms={
                 number: {name: 1e3 * seconds / self.requests[number] for name, seconds in by_process.items()}
                 for number, by_process in self.cpu_seconds.items()
@@ -94,13 +96,20 @@ class _Bench:
         gathered.last = block
 
     def _load(self, workload: Workload, variant: Variant, in_flight: int) -> None:
-        """The functions run in one process beside one in flight, and on all cores, once, beside more."""
+        """The functions run in one thread beside one in flight, and on all cores, once, beside more: in a process for
+        each core, and in one process with two threads for each."""
         gathered, seconds = self.gathered[workload, variant], self._amount.load_seconds
         if variant == "functions":
             processes = 1 if in_flight == 1 else len(self._bare)
             if in_flight > 1 and in_flight != min(each for each in self._amount.in_flight if each > 1):
                 return
             gathered.loads[processes].append(self._bare_load(workload, processes))
+            if in_flight > 1:
+                threads = 2 * len(self._bare)
+                load = self._bare[0].call(
+                    functions.run_threaded_load, workload, self._jpeg, threads=threads, seconds=seconds
+                )
+                gathered.threaded.append(load)
             return
         expected = gathered.last.output
         with self._counting_cpu(gathered, variant, in_flight, when=in_flight > 1):

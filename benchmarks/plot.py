@@ -63,7 +63,10 @@ def _draw_throughput(axis: Any, results: Results, name: str, title: str) -> None
     numbers = results.amount.in_flight
     bare = results.of(name, "functions").best_per_second
     colour = _VARIANT_COLOURS["functions"]
-    axis.axhline(bare, color=colour, linestyle="--", label=f"{LABELS['functions'][:12]}, all cores")
+    axis.axhline(bare, color=colour, linestyle="--", label="a, a process for each core")
+    threaded = results.of(name, "functions").threaded
+    if threaded is not None:
+        axis.axhline(threaded.per_second, color=colour, linestyle=":", label="a, one process on all cores")
     for variant in SERVED:
         loads = results.of(name, variant).loads
         rates = [loads[number].per_second for number in numbers]

@@ -20,6 +20,7 @@ def as_json(results: Results) -> str:
                 "overhead_ms": results.overhead_ms(workload.name, variant),
                 "overhead_ms_by_round": results.overhead_by_round(workload.name, variant),
                 "share_of_throughput": results.share_of_throughput(workload.name, variant),
+                "share_of_one_process": results.share_of_one_process(workload.name, variant),
             }
             for variant in SERVED
         }
@@ -83,16 +84,22 @@ def _throughput(results: Results) -> Iterator[str]:
     rows: list[list[str]] = []
     for workload in WORKLOADS:
         bare = results.of(workload.name, "functions")
-        all_cores = bare.best_per_second
+        assert bare.threaded is not None
+        one, all_cores = f"{bare.threaded.per_second:.1f}", f"{bare.best_per_second:.1f}"
         rows.append([workload.title, LABELS["functions"], f"{bare.loads[1].per_second:.1f}"])
-        rows[-1] += [f"{all_cores:.1f}" for _ in numbers[1:]] + ["1.00", str(bare.errors)]
+        rows[-1] += [one for _ in numbers[1:]] + ["1.00", "", str(bare.errors)]
+        rows.append([workload.title, "a, a process for each core", ""])
+        rows[-1] += [all_cores for _ in numbers[1:]] + ["", "1.00", str(bare.errors)]
         for variant in SERVED:
             measured = results.of(workload.name, variant)
             rates = [f"{measured.loads[number].per_second:.1f}" for number in numbers]
-            share = f"{results.share_of_throughput(workload.name, variant):.2f}"
-            rows.append([workload.title, LABELS[variant], *rates, share, str(measured.errors)])
+            shares = [
+                f"{share(workload.name, variant):.2f}"
+                for share in (results.share_of_one_process, results.share_of_throughput)
+            ]
+            rows.append([workload.title, LABELS[variant], *rates, *shares, str(measured.errors)])
     columns = [f"{number} in flight" for number in numbers]
-    return _table(["pipeline", "", *columns, "share of a", "errors"], rows, text=2)
+    return _table(["pipeline", "", *columns, "share of a", "of a process for each core", "errors"], rows, text=2)
 
 
 def _breakdown(results: Results) -> Iterator[str]:

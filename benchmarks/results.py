@@ -48,7 +48,8 @@ class Latency:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One pipeline, run one way. `loads` and `cpu_ms` are by requests in flight (for the functions: processes)."""
+    """One pipeline, run one way. `loads` and `cpu_ms` are by requests in flight (for the functions: processes).
+    `threaded`, of the functions alone, is one process on all cores."""
 
     workload: str
     variant: Variant
@@ -56,6 +57,7 @@ class Measured:
     detections: int
     output_bytes: int
     loads: Mapping[int, Load]
+    threaded: Load | None
     cpu_ms: Mapping[int, CpuMs]
 
     @property
@@ -101,8 +103,16 @@ class Results:
         return tuple(one - other for one, other in zip(served, bare, strict=True))
 
     def share_of_throughput(self, workload: str, variant: Variant) -> float:
-        """The best rate served, by the rate of the bare functions on all cores."""
+        """The best rate served, by that of the bare functions in a process for each core."""
         return self.of(workload, variant).best_per_second / self.of(workload, "functions").best_per_second
+
+    def share_of_one_process(self, workload: str, variant: Variant) -> float:
+        """The best rate served, by that of the bare functions in one process on all cores. Raises ValueError where
+        that was not measured."""
+        threaded = self.of(workload, "functions").threaded
+        if threaded is None or not threaded.completed:
+            raise ValueError(f"{workload} was not measured in one process")
+        return self.of(workload, variant).best_per_second / threaded.per_second
 
     @property
     def errors(self) -> int:
