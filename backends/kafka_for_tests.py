@@ -9,22 +9,14 @@ from collections.abc import Iterator
 import pytest
 
 from backends.kafka import KafkaServer
-from backends.server import CannotStart
+from backends.running import running
 from imageflow_common.kafka_settings import KafkaSettings
 
 
 @pytest.fixture(scope="session")
 def kafka_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaServer]:
     """A broker of this session's own, which a test may kill and start again."""
-    server = KafkaServer(tmp_path_factory.mktemp("kafka"))
-    try:
-        server.start()
-    except CannotStart as fault:
-        if not str(fault).startswith("needs "):
-            raise
-        pytest.skip(str(fault))
-    yield server
-    server.kill()
+    yield from running(KafkaServer(tmp_path_factory.mktemp("kafka")))
 
 
 @pytest.fixture

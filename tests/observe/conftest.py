@@ -5,19 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TypeVar
 
 import pytest
 
 from backends import otelcol, prometheus
 from backends.prometheus import Prometheus
-from backends.server import CannotStart, Server
+from backends.running import running
+from backends.server import CannotStart
 from backends.zipkin import Zipkin
 
 from .history import write_history
 
 OBSERVABILITY = Path(__file__).resolve().parents[2] / "observability"
-S = TypeVar("S", bound=Server)
 PROVE = bool(os.environ.get("IMAGEFLOW_PROVE"))
 
 
@@ -59,15 +58,3 @@ def history(observed: Path, promtool: str) -> Iterator[Prometheus]:
     server = Prometheus(observed / "prometheus")
     write_history(promtool, observed / "prometheus" / "data")
     yield from running(server)
-
-
-def running(server: S) -> Iterator[S]:
-    """A server for a session of tests; skips where there is none to be had."""
-    try:
-        server.start()
-    except CannotStart as exc:
-        pytest.skip(f"needs {server.name}: {exc}")
-    try:
-        yield server
-    finally:
-        server.kill()

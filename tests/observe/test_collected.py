@@ -13,10 +13,10 @@ import pytest
 
 from backends.otelcol import OtelCollector
 from backends.prometheus import Prometheus
+from backends.running import running
 from tests.e2e import pictures
 from tests.e2e.product import Product, eventually
 
-from .conftest import running
 from .dashboards import Query, queries
 
 GOOD = 30

@@ -15,7 +15,8 @@ import pytest
 
 from backends.minio import MinIO
 from backends.proxy import TcpProxy
-from backends.pytest_fixtures import own_bucket, running
+from backends.pytest_fixtures import own_bucket
+from backends.running import running
 from backends.s3 import S3Server
 from imageflow_common.errors import ImageFlowError, StorageFull, Unavailable, WriteConflict
 from imageflow_common.store import ObjectKey, parse_key
