@@ -30,6 +30,7 @@ from imageflow_orchestrator.images import ImageTransport
 from imageflow_orchestrator.json_body import parse_body
 from imageflow_orchestrator.plan import Plan
 from imageflow_orchestrator.planner import plan_given
+from imageflow_orchestrator.recycled import RecycledFiles
 from imageflow_orchestrator.registry import Registry, parse_registry
 from imageflow_resize.app import resize
 
@@ -215,10 +216,12 @@ class Bench:
 
 
 @asynccontextmanager
-async def bench(directory: Path | None = None, registry: Registry | None = None) -> AsyncIterator[Bench]:
+async def bench(
+    directory: Path | None = None, registry: Registry | None = None, recycled: RecycledFiles | None = None
+) -> AsyncIterator[Bench]:
     """With a directory, images of any size travel through it."""
     shared = SharedDirectory(directory) if directory is not None else None
-    transport = ImageTransport(shared)
+    transport = ImageTransport(shared, recycled)
     caller = ScriptedCaller(shared=SharedDirectory(directory) if directory is not None else None)
     catalog = LiveCatalog(registry or parse_registry(REGISTRY), caller, transport.capability or Capability("", ""))
     await catalog.refresh()

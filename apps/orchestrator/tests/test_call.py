@@ -25,6 +25,7 @@ from imageflow_orchestrator.definition import SlotName
 from imageflow_orchestrator.effects import ResolvedInput, StartAttempt
 from imageflow_orchestrator.images import Artifact
 from imageflow_orchestrator.quantities import ResourceAmounts
+from imageflow_orchestrator.recycled import RecycledFiles
 
 MISSING = FailedPrecondition("gone", reason="SHARED_MEMORY_MISSING")
 
@@ -117,6 +118,22 @@ async def test_the_file_of_a_failed_attempt_is_removed(shared: Bench) -> None:
         await attempt(shared)
 
     assert shared.files() == []
+
+
+async def test_a_file_that_a_failed_attempt_may_read_still_is_not_written_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("imageflow_orchestrator.images.INLINE_BELOW_BYTES", 1)
+    async with bench(tmp_path / "shared", recycled=RecycledFiles(10_000_000, 60.0)) as at:
+        await attempt(at)
+        assert at.files() != [], "files are kept"
+        at.caller.script = {"a": [Unavailable("away")]}
+        with pytest.raises(Unavailable):
+            await attempt(at)
+        given = at.caller.calls[-1].request
+        kept = at.files()
+        assert given.inputs[0].shared_memory_name not in kept
+        assert given.output.shared_memory_name not in kept
 
 
 async def test_an_answer_elsewhere_than_asked_is_a_bad_one(shared: Bench) -> None:
