@@ -76,6 +76,7 @@ class Matrix:
         self._numbers = count()
         self._expected: dict[str, Expected] = {}
         self._unanswered: dict[str, Expected] = {}
+        self._in_work: set[str] = set()
         self._deaths: list[_Died] = []
         self.tally = Tally(seed)
 
@@ -95,15 +96,21 @@ class Matrix:
             if not named:
                 await eventually(lambda: len(self._stage.entries()) > before)
                 await asyncio.sleep(self._random.uniform(0, _LATEST_KILL_SECONDS))  # the kill's moment is the point
+                await eventually(lambda: self._works(life))
                 life.process.send(signal.SIGKILL)
             assert await life.process.ended() == -signal.SIGKILL
             moment = monotonic()
             for feeder in feeders:
                 await feeder
+        self._in_work.clear()
         pending = await self._pending()
         killed = [entry.execution_id for entry in self._stage.entries()[before:] if entry.what == "killed"]
         inside = killed[0] in pending and point not in OUTSIDE if killed else bool(pending)
         self._deaths.append(_Died(moment, point, frozenset(pending), inside))
+
+    async def _works(self, life: Life) -> bool:
+        """Whether something that was accepted has not ended."""
+        return any([not has_ended(await life.get(name)) for name in list(self._in_work)])
 
     async def _feed(self, life: Life) -> None:
         """One execution after the other, until the orchestrator is no more."""
@@ -112,7 +119,9 @@ class Matrix:
                 asked = self._next()
                 self._unanswered[asked.execution_id] = asked
                 await self._ask(life, asked)
+                self._in_work.add(asked.execution_id)
                 await life.until_ended(asked.execution_id)
+                self._in_work.discard(asked.execution_id)
         except grpc.aio.AioRpcError as exc:
             if exc.code() is not grpc.StatusCode.UNAVAILABLE:
                 raise
@@ -176,14 +185,20 @@ class Matrix:
 
 
 def points_for(seed: int, kills: int) -> list[str]:
-    """Half of them named, all points in turn; half of them at random moments."""
-    random = Random(seed)
-    named = list(POINTS)
-    random.shuffle(named)
-    start = seed * (kills // 2)
-    chosen = [named[(start + number) % len(named)] if number % 2 else _RANDOM for number in range(kills)]
-    random.shuffle(chosen)
+    """Half of them named, all points in turn from round to round; half of them at random moments."""
+    named, half = _in_turn(), kills // 2
+    chosen = [named[(seed * half + number) % len(named)] for number in range(half)] + [_RANDOM] * (kills - half)
+    Random(seed).shuffle(chosen)
     return chosen
+
+
+def _in_turn() -> list[str]:
+    """All points, those in running work twice, with the others evenly among them."""
+    inside, outside = [point for point in POINTS if point not in OUTSIDE] * 2, sorted(OUTSIDE)
+    for points in (inside, outside):
+        Random(0).shuffle(points)
+    every = -(-(len(inside) + len(outside)) // len(outside))
+    return [(outside if number % every == 0 else inside).pop() for number in range(len(inside) + len(outside))]
 
 
 async def crash_matrix(folder: Path, references: Mapping[str, str], *, seed: int, kills: int) -> Tally:
