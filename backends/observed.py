@@ -6,6 +6,7 @@ import json
 import os
 import urllib.error
 import urllib.request
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -20,13 +21,13 @@ class ObservedServer(Server):
     ports_needed = ()
     ready_path: str
 
+    @abstractmethod
     def run(self) -> Run:
         """How it is run."""
-        raise NotImplementedError
 
+    @abstractmethod
     def port(self) -> int:
         """Where it answers `ready_path`."""
-        raise NotImplementedError
 
     @property
     def places(self) -> Ports:
