@@ -34,7 +34,8 @@ format: setup ## Format the code
 	$(BIN)/ruff check --fix
 
 .PHONY: test coverage demo up backends backends-down bench eval prove docs
-test: setup ## Run every test; skips say why
+test: setup ## Install the servers that tests need, and run every test; skips say why
+	$(BIN)/python -m backends install
 	$(BIN)/pytest
 
 coverage: setup ## Run the tests of the packages and report which lines they miss

@@ -25,3 +25,6 @@ SERVERS: Mapping[str, type[Server]] = {
     Loki.name: Loki,
 }
 DEFAULT: tuple[str, ...] = (SeaweedFS.name, KafkaServer.name)  # what `up` starts when no name is given
+TESTED: tuple[str, ...] = tuple(name for name in SERVERS if name not in (OtelCollector.name, Loki.name))
+"""What `install` installs when no name is given: all that `make test` needs. Those that take minutes to build are left
+to `make prove`."""
