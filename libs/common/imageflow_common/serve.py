@@ -81,6 +81,17 @@ class _Averages:
         self.megapixels += (megapixels - self.megapixels) / self.requests
 
 
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """One call between the loop and its thread. `answer` is the loop's."""
+
+    request: ComponentRequest
+    queued: float
+    lifetime: Lifetime
+    megapixels: float
+    answer: asyncio.Future[ComponentResponse]
+
+
 class ComponentServer:
     """The RPCs of one component. A slot is free only when its thread is: a call that is given up goes on counting
     until the computation has ended."""
@@ -131,27 +142,44 @@ class ComponentServer:
         megapixels = self._processor.megapixels(request)
         self._admission.admit(megapixels)
         timeout = time_remaining(context, self._settings.timeout_seconds)
-        start = perf_counter()
-        loop, lifetime = asyncio.get_running_loop(), Lifetime(timeout)
-        work = self._threads.submit(copy_context().run, self._work, request, start, lifetime)
-        work.add_done_callback(lambda _: self._release(loop, megapixels))
+        job = _Job(request, perf_counter(), Lifetime(timeout), megapixels, asyncio.get_running_loop().create_future())
+        work = self._threads.submit(copy_context().run, self._work, job)
         try:
             async with asyncio.timeout(timeout):
-                response = await asyncio.wrap_future(work)
+                response = await job.answer
         except BaseException as exc:
-            lifetime.give_up()
-            work.add_done_callback(lambda _: self._processor.discard_output(request))
+            job.lifetime.give_up()
+            if work.cancel():  # no thread has begun it, and none will
+                self._admission.release(megapixels)
             if isinstance(exc, TimeoutError):
                 raise DeadlineExceeded(f"{self._component.name} took longer than {timeout:.3g} s") from exc
             raise
         self._averages.add(response.result.timings.total_ms, megapixels)
         return response
 
-    def _release(self, loop: asyncio.AbstractEventLoop, megapixels: float) -> None:
-        with suppress(RuntimeError):  # the loop is closed: nobody is admitted any more
-            loop.call_soon_threadsafe(self._admission.release, megapixels)
+    def _work(self, job: _Job) -> None:
+        try:
+            response = self._computed(job.request, job.queued, job.lifetime)
+        except BaseException as exc:
+            self._tell(job, exc)
+        else:
+            self._tell(job, response)
 
-    def _work(self, request: ComponentRequest, queued: float, lifetime: Lifetime) -> ComponentResponse:
+    def _tell(self, job: _Job, outcome: ComponentResponse | BaseException) -> None:
+        """The loop, once: each time wakes it up."""
+        with suppress(RuntimeError):  # it is closed: nobody waits or is admitted any more
+            job.answer.get_loop().call_soon_threadsafe(self._end, job, outcome)
+
+    def _end(self, job: _Job, outcome: ComponentResponse | BaseException) -> None:
+        self._admission.release(job.megapixels)
+        if job.answer.done():  # it was given up
+            self._processor.discard_output(job.request)
+        elif isinstance(outcome, BaseException):
+            job.answer.set_exception(outcome)
+        else:
+            job.answer.set_result(outcome)
+
+    def _computed(self, request: ComponentRequest, queued: float, lifetime: Lifetime) -> ComponentResponse:
         started = perf_counter()
         if not lifetime.remaining():
             raise DeadlineExceeded("the deadline passed while waiting for a slot")
