@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from backends.triton import Triton
-from imageflow_detect.toy_repository import put_mean_model
+from imageflow_detect.toy_repository import put_mean_model, put_nan_model
 
 from . import pictures
 from .callers import Callers, connect
@@ -31,6 +32,7 @@ P3: list[dict[str, Any]] = [
 ]
 NOT_SERVED = "elsewhere"
 """A model of the product's repository that Triton's does not have."""
+NAN = "nan"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +53,14 @@ class Inferring:
 
 def inferring(folder: Path) -> Iterator[Inferring]:
     """The product is started first, Triton once the product has said that it is missing."""
-    triton = Triton(folder / "triton", TREE / "models")
+    served = folder / "served"
+    shutil.copytree(TREE / "models" / "coins", served / "coins", ignore=shutil.ignore_patterns("training"))
+    triton = Triton(folder / "triton", served)
     triton.install()
     product = Product(folder, "--triton", triton.url)
     put_mean_model(product.models, NOT_SERVED)
+    for models in (product.models, served):
+        put_nan_model(models, NAN)
     try:
         eventually(lambda: "not_serving" in product.err)
         told = product.err

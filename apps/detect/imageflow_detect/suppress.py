@@ -3,13 +3,15 @@ with Discriminatively Trained Part-Based Models", 2010, section 4.5), as YOLO's 
 
 from __future__ import annotations
 
-from typing import Final, cast
+from typing import Final
 
 import numpy as np
 
 from imageflow_detect.boxes import Booleans, Boxes, Floats, Integers
 
 _BLOCK: Final = 64
+_PAIR_COSTS: Final = 8
+"""What comparing one pair by itself costs, in comparisons of all with all."""
 
 
 def suppress(boxes: Boxes, threshold: float, *, at_most: int, class_agnostic: bool = False) -> Integers:
@@ -34,10 +36,19 @@ def suppress(boxes: Boxes, threshold: float, *, at_most: int, class_agnostic: bo
 
 def overlap(some: Floats, others: Floats) -> Floats:
     """Intersection over union (len(some), len(others)) of rectangles with an area."""
-    others = np.asfortranarray(others)  # columns in one piece are read faster
+    return _intersection_over_union(_columns(some)[:, :, None], _columns(others)[:, None, :])
+
+
+def _columns(corners: Floats) -> Floats:
+    """Each in one piece, which is read faster."""
+    return np.ascontiguousarray(corners.T)
+
+
+def _intersection_over_union(some: Floats, others: Floats) -> Floats:
+    """Of rectangles as columns (4, …), of shapes that go together."""
     shared = _common_span(some, others, 0)
     shared *= _common_span(some, others, 1)
-    union = np.add(_areas(some)[:, None], _areas(others))
+    union = _areas(some) + _areas(others)
     union -= shared
     shared /= union
     return shared
@@ -45,13 +56,14 @@ def overlap(some: Floats, others: Floats) -> Floats:
 
 def _common_span(some: Floats, others: Floats, axis: int) -> Floats:
     """How long the common part is across (0) or down (1); 0 where there is none."""
-    span: Floats = np.minimum(some[:, axis + 2, None], others[:, axis + 2])
-    span -= np.maximum(some[:, axis, None], others[:, axis])
+    span: Floats = np.minimum(some[axis + 2], others[axis + 2])
+    span -= np.maximum(some[axis], others[axis])
     return np.maximum(span, 0.0, out=span)
 
 
-def _areas(corners: Floats) -> Floats:
-    return (corners[:, 2] - corners[:, 0]) * (corners[:, 3] - corners[:, 1])
+def _areas(columns: Floats) -> Floats:
+    areas: Floats = (columns[2] - columns[0]) * (columns[3] - columns[1])
+    return areas
 
 
 def _survivors(overlapping: Booleans) -> Booleans:
@@ -66,5 +78,10 @@ def _survivors(overlapping: Booleans) -> Booleans:
 
 def _overlapping(corners: Floats, class_ids: Integers, some: Integers, others: Integers, threshold: float) -> Booleans:
     """(len(some), len(others)): of one class, and overlapping by more than the threshold."""
-    same = class_ids[some, None] == class_ids[others]
-    return cast(Booleans, same & (overlap(corners[some], corners[others]) > threshold))
+    same: Booleans = class_ids[some, None] == class_ids[others]
+    if np.count_nonzero(same) * _PAIR_COSTS > same.size:
+        return same & (overlap(corners[some], corners[others]) > threshold)
+    rows, columns = np.nonzero(same)
+    ones, more = _columns(corners[some[rows]]), _columns(corners[others[columns]])
+    same[rows, columns] = _intersection_over_union(ones, more) > threshold
+    return same

@@ -218,7 +218,7 @@ async def end_with(exc: BaseException, context: Context, name: str, start: float
         error=error.message,
         violations=[f"{v.field}: {v.description}" for v in error.violations[:10]],
         milliseconds=_since(start),
-        **({"exc_info": exc} if internal else {}),
+        **({"exc_info": exc} if internal and (error is not exc or error.__cause__) else {}),
     )
     trailing: list[tuple[str, str | bytes]] = [(DETAILS_KEY, encode_details(error))]
     if (seconds := retry_after_seconds(error)) is not None:
