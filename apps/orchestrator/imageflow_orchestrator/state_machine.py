@@ -174,10 +174,12 @@ class Machine:
         return None if fed_by is None else self._tracks[fed_by].image
 
     def _held_inputs(self, step: PlannedStep) -> tuple[StepId, ...]:
-        if step.step_id in self._adopted:
-            return feeding(step)
-        fed_by = (self._feeding(step_id) for step_id in feeding(step))
+        fed_by = (self._taken_from(step, step_id) for step_id in feeding(step))
         return tuple(dict.fromkeys(step_id for step_id in fed_by if step_id is not None))
+
+    def _taken_from(self, step: PlannedStep, step_id: StepId | None) -> StepId | None:
+        """Whose output a step takes for that of another one: an adopted step took it as the plan says."""
+        return step_id if step.step_id in self._adopted else self._feeding(step_id)
 
     def _back_off(self, track: Track, retry_after: timedelta | None) -> None:
         self._enter(track, Phase.BACKING_OFF)
@@ -288,7 +290,7 @@ class Machine:
             if own and not track.wanted:
                 self._effects.append(ReleaseOutput(track.step.step_id, track.attempt))
                 track.image = None
-            passed_on = self._feeding(track.call.passes_on) if track.wanted and not own else None
+            passed_on = self._taken_from(track.step, track.call.passes_on) if track.wanted and not own else None
             dropped = [step_id for step_id in track.held_inputs if step_id != passed_on]
             track.held_inputs = track.held_inputs[:0] if passed_on is None else (passed_on,)
             for step_id in dropped:

@@ -38,7 +38,7 @@ from imageflow_orchestrator.effects import (
 from imageflow_orchestrator.plan import Plan, plan_execution
 from imageflow_orchestrator.state import ExecutionState, advance, begin, resume
 
-A, B, C = StepId("a"), StepId("b"), StepId("c")
+A, B, C, D, E = (StepId(name) for name in "abcde")
 _LOST = Failure("UNAVAILABLE", "UNAVAILABLE", "connection lost", retryable=True)
 _BAD = Failure("INVALID_ARGUMENT", "INVALID_IMAGE", "not an image", step_id=A)
 
@@ -156,6 +156,18 @@ def test_what_is_known_of_a_step_that_the_plan_does_not_have_is_an_error(three: 
 def test_an_image_that_no_unfinished_step_takes_is_released(three: Plan) -> None:
     _, effects = resume(three, {A: passed("a"), B: passed("b")})
     assert [effect for effect in effects if isinstance(effect, ReleaseOutput)] == [ReleaseOutput(A, 1)]
+
+
+def test_an_image_is_there_while_one_step_still_reads_it_for_that_of_steps_that_had_passed_it_on(plan: Planner) -> None:
+    branches = [step(name, "filter", "c") for name in "xyde"]
+    wide = plan(step("a", "resize"), step("b", "filter", "a"), step("c", "filter", "b"), *branches, output_step=E)
+    state, _ = resume(wide, {B: passed("a"), C: passed("a"), StepId("x"): passed("x"), StepId("y"): passed("y")})
+    state, effects = advance(state, AttemptSucceeded(A, 1))
+    assert started(effects) == [("d", 1, ["a"]), ("e", 1, ["a"])]
+    state, effects = advance(state, AttemptSucceeded(D, 1))
+    assert ReleaseOutput(A, 1) not in effects
+    _, effects = advance(state, AttemptSucceeded(E, 1))
+    assert ReleaseOutput(A, 1) in effects
 
 
 def fail(state: ExecutionState, step_id: StepId, attempt: int) -> tuple[ExecutionState, tuple[Effect, ...]]:
