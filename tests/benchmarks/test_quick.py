@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from backends.minio import MinIO
+
 TREE = Path(__file__).resolve().parents[2]
 
 
@@ -45,3 +47,12 @@ def test_a_quick_run_of_detect_reports_what_it_costs(tmp_path: Path) -> None:
     assert set(results["models"]["coins"]) == {"ours", "bare", "inference alone"}
     assert set(results["post_processing"]) == {"yolo_v8", "yolo_v5"}
     assert "| coins |" in (tmp_path / "detect.md").read_text()
+
+
+def test_a_quick_run_of_the_store_reports_every_way(tmp_path: Path) -> None:
+    MinIO(tmp_path / "minio").install()
+    command = [sys.executable, "-m", "benchmarks.store", "--quick", "--output", str(tmp_path)]
+    ended = subprocess.run(command, cwd=TREE, capture_output=True, text=True, timeout=100, check=False)
+    assert ended.returncode == 0, ended.stderr
+    rows = [line for line in (tmp_path / "store.md").read_text().splitlines() if line.startswith(("| 1 kB", "| 6 MB"))]
+    assert len(rows) == 12
