@@ -1,7 +1,8 @@
 """Kafka: one broker (KRaft), from Maven Central by `mvn`, with a plain listener and two that want a password.
 
 `plain` is for everybody; `sasl` takes PLAIN and SCRAM; `tls` takes the same over TLS, with the certificate of an
-authority made for this directory alone.
+authority made for this directory alone. `proxied` is as `plain` for clients that come through a proxy, which they are
+sent back to.
 """
 
 from __future__ import annotations
@@ -39,7 +40,12 @@ class KafkaServer(Server):
     """Keeps its data, so that a killed broker starts again with what it acknowledged."""
 
     name = "kafka"
-    ports_needed: ClassVar[tuple[str, ...]] = ("plain", "sasl", "tls", "controller")
+    ports_needed: ClassVar[tuple[str, ...]] = ("plain", "sasl", "tls", "controller", "proxied")
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory)
+        self.proxy_port = self.ports["proxied"]
+        """Where clients of `proxied` are told to go; to be set before it starts."""
 
     @property
     def bootstrap_servers(self) -> str:
@@ -101,15 +107,18 @@ class KafkaServer(Server):
     def _properties(self) -> str:
         addresses = {name: f"127.0.0.1:{port}" for name, port in self.ports.items()}
         served = ",".join(f"{name.upper()}://{addresses[name]}" for name in ("plain", "sasl", "tls"))
+        proxied, proxy = f"PROXIED://{addresses['proxied']}", f"PROXIED://127.0.0.1:{self.proxy_port}"
+        protocols = {"PLAIN": "PLAINTEXT", "PROXIED": "PLAINTEXT", "CONTROLLER": "PLAINTEXT"}
+        protocols |= {"SASL": "SASL_PLAINTEXT", "TLS": "SASL_SSL"}
         tls = self.ca_file.parent / "server.pem"
         lines = {
             "process.roles": "broker,controller",
             "node.id": "1",
             "controller.quorum.bootstrap.servers": addresses["controller"],
             "controller.listener.names": "CONTROLLER",
-            "listeners": f"{served},CONTROLLER://{addresses['controller']}",
-            "advertised.listeners": served,
-            "listener.security.protocol.map": "PLAIN:PLAINTEXT,SASL:SASL_PLAINTEXT,TLS:SASL_SSL,CONTROLLER:PLAINTEXT",
+            "listeners": f"{served},{proxied},CONTROLLER://{addresses['controller']}",
+            "advertised.listeners": f"{served},{proxy}",
+            "listener.security.protocol.map": ",".join(f"{name}:{protocol}" for name, protocol in protocols.items()),
             "inter.broker.listener.name": "PLAIN",
             "log.dirs": str(self.directory / "data"),
             "auto.create.topics.enable": "false",

@@ -211,6 +211,7 @@ class Stage:
     folder: Path
     settings: dict[str, str] = field(default_factory=dict)
     store_root: Path | None = None
+    program: str = "tests.crash.crashing_orchestrator"
     components: dict[str, Process] = field(default_factory=dict)
     orchestrator: Process | None = None
 
@@ -272,7 +273,7 @@ class Stage:
             **self.settings,
         }
         log = self.folder / "orchestrator.log"
-        process = self.orchestrator = Process("tests.crash.crashing_orchestrator", (), environment, log)
+        process = self.orchestrator = Process(self.program, (), environment, log)
         await process.start()
         try:
             port = await process.port("orchestrator.ready")

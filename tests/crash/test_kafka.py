@@ -11,23 +11,19 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from time import monotonic
-from typing import Any
 
 import pytest
 import pytest_asyncio
 
 from backends.kafka import KafkaServer
-from imageflow_common.errors import NotFound
 from imageflow_common.kafka_settings import KafkaSettings
 from imageflow_common.kafka_topics import create_topics
-from imageflow_common.keys import PENDING_PREFIX
 from imageflow_common.store import ObjectKey
-from imageflow_orchestrator.identity import DEFAULT_NAMESPACE
 from imageflow_orchestrator.news import TOPICS
-from imageflow_orchestrator.records import Records, has_ended
 from tests.kafka.office import Office
 
 from . import pictures
+from .by_message import message, no_marker, until_all_have_ended, until_told
 from .proving import PROVE, table, write_report
 from .shapes import INPUT, QUICK, reference
 from .stage import Life, Stage, eventually, staged
@@ -125,16 +121,17 @@ async def test_every_request_ends_once_and_is_told_of_once(
         product.fault("resize", delay_seconds=0.05)
         office = await asyncio.to_thread(Office, settings)
         for name in names:
-            await asyncio.to_thread(office.post, message(name), key=name)
+            await asyncio.to_thread(office.post, message(QUICK, name), key=name)
         await eventually(lambda: len(times_ended(product, names)) >= REQUESTS // 10)
         before = len(times_ended(product, names))
         began = monotonic()
 
         await FAULTS[fault](Case(product, kafka_server, first, second, another))
 
-        await until_all_have_ended(product, names)
-        told = await until_told(office, len(names))
-        await eventually(lambda: no_marker(product), within=WITHIN_SECONDS)
+        async with product.reading() as store:
+            await until_all_have_ended(store, names, product.folder / "orchestrator.log", within=WITHIN_SECONDS)
+            told = await until_told(office, len(names), within=WITHIN_SECONDS)
+            await eventually(lambda: no_marker(store), within=WITHIN_SECONDS)
         seconds = monotonic() - began
         dead = await asyncio.to_thread(office.dead)
         await asyncio.to_thread(office.check_schemas, "pipeline-completions", "pipeline-progress", "pipeline-control")
@@ -152,54 +149,8 @@ async def test_every_request_ends_once_and_is_told_of_once(
     _rows.append((fault, REQUESTS, before, 0, 0, 0, f"{seconds:.1f}"))
 
 
-def message(name: str) -> dict[str, Any]:
-    return {
-        "execution_id": name,
-        "pipeline_config": QUICK.definition(),
-        "input_data": {"input_path": INPUT},
-        "parameters": {},
-    }
-
-
 def times_ended(stage: Stage, names: list[str]) -> Counter[str]:
     """How often a record was written that says that an execution has ended. One that was killed before it could note
     what it had just written is not in it."""
     wanted = set(names)
     return Counter(e.execution_id for e in stage.entries() if e.what == "ended" and e.execution_id in wanted)
-
-
-async def until_all_have_ended(stage: Stage, names: list[str]) -> None:
-    open_ = list(names)
-
-    async def none_is_open() -> bool:
-        async with stage.reading() as store:
-            records = Records(store)
-            open_[:] = [name for name in open_ if not await has_record_of_an_end(records, name)]
-        return not open_
-
-    try:
-        await eventually(none_is_open, within=WITHIN_SECONDS, every=0.2)
-    except AssertionError as exc:
-        orchestrator = (stage.folder / "orchestrator.log").read_text(errors="replace")
-        raise AssertionError(f"{open_} did not end; the orchestrators' last words:\n{orchestrator[-8_000:]}") from exc
-
-
-async def has_record_of_an_end(records: Records, name: str) -> bool:
-    try:
-        return has_ended(await records.get(DEFAULT_NAMESPACE, name))
-    except NotFound:
-        return False
-
-
-async def until_told(office: Office, count: int) -> dict[str, list[dict[str, Any]]]:
-    async def told() -> dict[str, list[dict[str, Any]]] | None:
-        found = await asyncio.to_thread(office.completions)
-        return found if len(found) == count else None
-
-    found: dict[str, list[dict[str, Any]]] = await eventually(told, within=WITHIN_SECONDS, every=0.2)
-    return found
-
-
-async def no_marker(stage: Stage) -> bool:
-    async with stage.reading() as store:
-        return not (await store.list(PENDING_PREFIX)).items
