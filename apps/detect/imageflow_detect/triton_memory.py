@@ -12,6 +12,7 @@ import fcntl
 import mmap
 import os
 import secrets
+import stat
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -22,6 +23,8 @@ from typing import Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
+
+from imageflow_common.owned_files import alone_in, is_owned
 
 DIRECTORY: Final = Path("/dev/shm")  # noqa: S108 - where shm_open looks, on Linux
 PREFIX: Final = "imageflow-triton-"
@@ -64,7 +67,7 @@ class Region:
     def create(cls, size_bytes: int, directory: Path) -> Region:
         """Raises OSError where there is no room, or no such directory."""
         name = f"{PREFIX}{secrets.token_hex(8)}"
-        with _alone(directory):
+        with alone_in(directory):
             fd = os.open(directory / name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
             fcntl.flock(fd, fcntl.LOCK_EX)
         try:
@@ -127,7 +130,7 @@ class TensorMemory:
         """Removes what processes that are no more have left, in Triton and here; what a request of theirs still uses,
         the next sweep."""
         for name in _names(self.directory):
-            if _is_dead(self.directory / name):
+            if _is_left_behind(self.directory / name):
                 self._sweep_one(name)
 
     def _sweep_one(self, name: str) -> None:
@@ -137,7 +140,8 @@ class TensorMemory:
             return
         except CannotRegister:
             pass  # a Triton that is away knows nothing of it either
-        (self.directory / name).unlink(missing_ok=True)
+        with suppress(FileNotFoundError, PermissionError):  # swept by another, or another user's
+            (self.directory / name).unlink()
 
     def close(self) -> None:
         """Unregisters and removes every region that nobody uses; one in use, when it is given back. A Triton that does
@@ -243,28 +247,10 @@ def _names(directory: Path) -> list[str]:
         return []
 
 
-def _is_dead(file: Path) -> bool:
-    """Whether its owner is no more: nobody holds the lock."""
+def _is_left_behind(file: Path) -> bool:
+    """Whether it is a region whose owner is no more. What others have put there under such a name is none."""
     try:
-        with _alone(file.parent):
-            fd = os.open(file, os.O_RDONLY | os.O_NOFOLLOW)
+        with alone_in(file.parent):
+            return stat.S_ISREG(file.lstat().st_mode) and not is_owned(file)
     except OSError:
         return False
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    finally:
-        os.close(fd)
-    return True
-
-
-@contextmanager
-def _alone(directory: Path) -> Iterator[None]:
-    """While this holds, no other process is between making a region and locking it."""
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(fd)

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import FailedPrecondition, ImageFlowError, PermissionDenied, StorageFull
+from .owned_files import alone_in, is_owned
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,200}")
 _OWNER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
@@ -93,7 +94,7 @@ class SharedDirectory:
         if not _OWNER.fullmatch(owner):
             raise ValueError(f"not a name for an owner: {owner!r}")
         capability = Capability(owner, secrets.token_hex(_SECRET_BYTES))
-        with self._locked():
+        with alone_in(".", dir_fd=self._fd):
             self._granted.append(self._write(owner, memoryview(capability.secret.encode()), lock=True))
         return capability
 
@@ -111,7 +112,7 @@ class SharedDirectory:
     def sweep_dead(self) -> None:
         """Removes the capabilities of processes that are no more, with all their files, and the temporary files that
         belong to nobody. Files that are not ours stay."""
-        with self._locked():
+        with alone_in(".", dir_fd=self._fd):
             names = list(self.names())
             capabilities = {name for name in names if self._is_capability(name)}
             dead = {name for name in capabilities if not self._is_granted(name)}
@@ -121,15 +122,6 @@ class SharedDirectory:
             for name in names
             if _owner_of(name) in dead or (name.startswith(_TEMPORARY_PREFIX) and _owner_of(name) not in alive)
         )
-
-    @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
-        """While this holds, no other process grants a capability or looks for dead ones."""
-        fcntl.flock(self._fd, fcntl.LOCK_EX)
-        try:
-            yield
-        finally:
-            fcntl.flock(self._fd, fcntl.LOCK_UN)
 
     def _write_over(self, name: str, data: memoryview) -> bool:
         """False where there is no regular file of that name and at least that size."""
@@ -182,16 +174,9 @@ class SharedDirectory:
 
     def _is_granted(self, name: str) -> bool:
         try:
-            fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=self._fd)
+            return is_owned(name, dir_fd=self._fd)
         except FileNotFoundError:
             return False
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        finally:
-            os.close(fd)
-        return False
 
     def _holds(self, capability: Capability) -> bool:
         if not _NAME.fullmatch(capability.name) or not capability.secret:
