@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from backends.triton import Triton
-from imageflow_detect.toy_repository import put_mean_model, put_nan_model
+from imageflow_detect.toy_repository import put_dark_model, put_mean_model
 
 from . import pictures
 from .callers import Callers, connect
-from .product import TREE, Product, eventually
+from .product import Product, eventually
 
 P3: list[dict[str, Any]] = [
     {"stepId": "fit", "componentName": "resize", "parameters": {"width": 800, "height": 600, "enlarge": True}},
@@ -32,7 +32,8 @@ P3: list[dict[str, Any]] = [
 ]
 NOT_SERVED = "elsewhere"
 """A model of the product's repository that Triton's does not have."""
-NAN = "nan"
+DARK = "dark"
+"""One that answers NaN to an image that is not black."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,14 +54,12 @@ class Inferring:
 
 def inferring(folder: Path) -> Iterator[Inferring]:
     """The product is started first, Triton once the product has said that it is missing."""
-    served = folder / "served"
-    shutil.copytree(TREE / "models" / "coins", served / "coins", ignore=shutil.ignore_patterns("training"))
-    triton = Triton(folder / "triton", served)
+    triton = Triton(folder / "triton", folder / "served")
     triton.install()
     product = Product(folder, "--triton", triton.url)
+    put_dark_model(product.models, DARK)
+    shutil.copytree(product.models, triton.models)
     put_mean_model(product.models, NOT_SERVED)
-    for models in (product.models, served):
-        put_nan_model(models, NAN)
     try:
         eventually(lambda: "not_serving" in product.err)
         told = product.err

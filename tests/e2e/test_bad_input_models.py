@@ -18,7 +18,7 @@ from PIL import Image
 
 from imageflow.v1 import detect_pb2
 from imageflow_detect.toy_models import columns, fixed_output_model, manifest_of, place
-from imageflow_detect.toy_repository import put_nan_model
+from imageflow_detect.toy_repository import put_dark_model
 
 from . import pictures
 from .callers import Rpc
@@ -51,11 +51,11 @@ def changed(models: Path, change: Change) -> None:
     file.write_bytes(model.SerializeToString())
 
 
-def refused(callers: Callers, row: Row, *words: str, model: str = "bad") -> None:
+def refused(callers: Callers, row: Row, *words: str) -> None:
     """Over both ways in, and again: a model that could not be loaded is tried anew."""
     for _ in range(2):
-        row.refuses(callers.process_http(pictures.photo(), component="detect", set=f"modelName={model}"), *words)
-    row.refuses(lambda: callers.process_grpc(pictures.photo(), component="detect", set=[f"modelName={model}"]), *words)
+        row.refuses(callers.process_http(pictures.photo(), component="detect", set="modelName=bad"), *words)
+    row.refuses(lambda: callers.process_grpc(pictures.photo(), component="detect", set=["modelName=bad"]), *words)
 
 
 def test_a_model_cut_short(callers: Callers, row: Row, models: Path) -> None:
@@ -103,10 +103,17 @@ def test_a_model_of_3_gb(callers: Callers, row: Row, models: Path) -> None:
     refused(callers, row, "has 3.0 GB; at most 2.1 GB")
 
 
-def test_a_model_that_answers_nan(callers: Callers, row: Row, models: Path) -> None:
-    """Though it did not when it was tried on a blank image."""
-    put_nan_model(models, "nan")
-    refused(callers, row, "no finite number", model="nan")
+def test_a_model_that_answers_nothing_but_nan(callers: Callers, row: Row, models: Path) -> None:
+    place(models, "bad", columns() * np.float32("nan"), manifest=manifest_of("bad"))
+    refused(callers, row, "no finite number")
+
+
+def test_a_model_that_answers_nan_to_an_image(callers: Callers, row: Row, models: Path) -> None:
+    put_dark_model(models, "bad")
+    refused(callers, row, "no finite number")
+    black = pictures.encoded(Image.new("RGB", (64, 64)), "PNG")
+    response = callers.process_http(black, component="detect", set="modelName=bad")
+    assert found(response) == [("cat", 0.5)]
 
 
 def test_labels_that_do_not_match_the_classes(callers: Callers, row: Row, models: Path) -> None:

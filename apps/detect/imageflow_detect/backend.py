@@ -39,6 +39,12 @@ class ModelNotServed(FailedPrecondition):
     reason = "MODEL_NOT_SERVED"
 
 
+class AnswerNotFinite(ImageFlowError):
+    """A model answered NaN or infinity."""
+
+    reason = "INFERENCE_FAILED"
+
+
 class Backend(Protocol):
     """Runs models; safe to use from any thread."""
 
@@ -206,13 +212,13 @@ def result_of(future: Future[T], seconds: float | None = None) -> T:
 
 def checked(answer: tuple[Array, ...], manifest: Manifest) -> tuple[Array, ...]:
     """The answer, when it is shaped as the manifest says and finite: a value that is no number would end up as a box
-    that nobody saw, or as none where there is something. Raises ModelInvalid and ImageFlowError."""
+    that nobody saw, or as none where there is something. Raises ModelInvalid and AnswerNotFinite."""
     check_answer(answer, manifest)
     for array in answer:
         with np.errstate(over="ignore", invalid="ignore"):
             total = array.sum()  # three times quicker than looking at each
         if not np.isfinite(total) and not np.isfinite(array).all():
-            raise ImageFlowError("the model answered what is no finite number", reason="INFERENCE_FAILED")
+            raise AnswerNotFinite("the model answered what is no finite number")
     return answer
 
 
@@ -226,7 +232,12 @@ def check_model(session: OnnxSession, manifest: Manifest) -> None:
     except ModelInvalid:
         raise
     except ImageFlowError as exc:
-        raise ModelInvalid(f"model '{manifest.name}' does not run on a blank image") from exc
+        raise useless(manifest, exc) from exc
+
+
+def useless(manifest: Manifest, error: ImageFlowError) -> ModelInvalid:
+    """Of a model that fails on a blank image."""
+    return ModelInvalid(f"model '{manifest.name}' does not run on a blank image: {error.message}")
 
 
 def _warm_session(model: Model) -> OnnxSession:

@@ -19,13 +19,14 @@ SLOW_STEPS = 20
 
 def fill(repository: Path) -> None:
     """`mean` adds the mean of the image to what is fixed: 0 but for one column; two versions, which differ in it.
-    `bytes` does so with uint8. `nan` answers no numbers. `rows` answers as many rows as the image's first value says.
-    `ssd` has three outputs. `slow` takes a second or more. `broken` is no model."""
+    `bytes` does so with uint8. `nan` answers no numbers, `dark` none but to a black image. `rows` answers as many rows
+    as the image's first value says. `ssd` has three outputs. `slow` takes a second or more. `broken` is no model."""
     mean = columns((10, 10, 8, 8, 0, 0.5), anchors=ANCHORS)
     _put(repository, "mean", _mean_model(mean), batch=8)
     _put(repository, "mean", _mean_model(mean + 1), version=2, batch=8)
     _put(repository, "bytes", _mean_model(mean, TensorProto.UINT8), manifest_of("bytes", input={"type": "uint8"}))
     _put(repository, "nan", _mean_model(mean * np.float32("nan")))
+    put_dark_model(repository, "dark")
     rows = manifest_of("rows", output={"layout": "end_to_end"})
     _put(repository, "rows", _rows_model(), rows, outputs={"output0": (1, -1, 6)})
     ssd = manifest_of("ssd", output={"layout": "ssd", "background": False})
@@ -43,6 +44,12 @@ def put_mean_model(
     fixed = columns((10, 10, 8, 8, 0, 0.5), anchors=ANCHORS) + np.float32(add)
     manifest = manifest_of(name, input={"size": {"width": side, "height": side}})
     _put(repository, name, _mean_model(fixed, side=side), manifest, version=version, batch=batch)
+
+
+def put_dark_model(repository: Path, name: str) -> None:
+    """Answers one box to a black image, and NaN to any other."""
+    fixed = columns((10, 10, 8, 8, 0, 0.5), anchors=ANCHORS)
+    _put(repository, name, _mean_model(fixed, through=("Neg", "Sqrt")), manifest_of(name))
 
 
 def put_slow_model(repository: Path) -> None:
@@ -105,12 +112,17 @@ def _config(manifest: Manifest, batch: int, outputs: Mapping[str, Sequence[int]]
 
 
 def _mean_model(
-    fixed: npt.NDArray[np.float32], input_type: int = TensorProto.FLOAT, side: int = SIDE
+    fixed: npt.NDArray[np.float32],
+    input_type: int = TensorProto.FLOAT,
+    side: int = SIDE,
+    through: Sequence[str] = (),
 ) -> onnx.ModelProto:
+    names = ["mean", *(f"{operator} of mean" for operator in through)]
     nodes = [
         helper.make_node("Cast", ["images"], ["floats"], to=TensorProto.FLOAT),
         helper.make_node("ReduceMean", ["floats"], ["mean"], axes=[1, 2, 3], keepdims=1),
-        helper.make_node("Reshape", ["mean", "column"], ["means"]),
+        *(helper.make_node(operator, [names[n]], [names[n + 1]]) for n, operator in enumerate(through)),
+        helper.make_node("Reshape", [names[-1], "column"], ["means"]),
         helper.make_node("Add", ["fixed", "means"], ["output0"]),
     ]
     constants = {"column": np.array([-1, 1, 1]), "fixed": fixed}

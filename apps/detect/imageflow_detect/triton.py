@@ -15,7 +15,7 @@ import numpy as np
 
 from imageflow_common.errors import Cancelled, DeadlineExceeded, ImageFlowError, Overloaded
 from imageflow_common.lifetime import Lifetime, current_lifetime, living
-from imageflow_detect.backend import BackendUnavailable, ModelNotServed, checked, result_of
+from imageflow_detect.backend import AnswerNotFinite, BackendUnavailable, ModelNotServed, checked, result_of, useless
 from imageflow_detect.manifest import ModelInvalid
 from imageflow_detect.models import Model
 from imageflow_detect.tensors import Array, Tensor, check_tensors
@@ -157,6 +157,8 @@ class TritonBackend:
                 raise
             self._load_anew(model)
             answer = self._ask(model, blank, _NOWHERE)
+        except AnswerNotFinite as exc:
+            raise useless(model.manifest, exc) from exc
         open_ended = {info.name for info in outputs if None in info.shape[1:]}
         sizes = zip(model.manifest.output_names, answer, strict=True)
         return Layout.of(blank.nbytes, {name: array.nbytes for name, array in sizes if name not in open_ended})

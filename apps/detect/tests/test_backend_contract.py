@@ -94,9 +94,18 @@ def test_an_output_may_vary_in_length(backend: Backend, repository: ModelReposit
         np.testing.assert_array_equal(answer[0], np.arange(6 * count).reshape(count, 6))
 
 
-def test_what_is_no_number_is_an_error_and_never_an_answer(backend: Backend, repository: ModelRepository) -> None:
-    with pytest.raises(ImageFlowError, match=r"no finite number|blank image"):
+def test_a_model_that_never_answers_a_number_is_no_model(backend: Backend, repository: ModelRepository) -> None:
+    with pytest.raises(ModelInvalid, match=r"blank image: the model answered what is no finite number"):
         backend.infer(repository.resolve("nan"), image_of(0))
+
+
+def test_what_is_no_number_is_an_error_and_never_an_answer(backend: Backend, repository: ModelRepository) -> None:
+    model = repository.resolve("dark")
+    for _ in range(2):
+        with pytest.raises(ImageFlowError, match="no finite number") as caught:
+            backend.infer(model, image_of(0.5))
+        assert (caught.value.code, caught.value.reason) == ("INTERNAL", "INFERENCE_FAILED")
+        assert np.isfinite(backend.infer(model, image_of(0))[0]).all()
 
 
 def test_a_number_too_large_is_an_error_too(backend: Backend, repository: ModelRepository) -> None:

@@ -218,13 +218,18 @@ async def end_with(exc: BaseException, context: Context, name: str, start: float
         error=error.message,
         violations=[f"{v.field}: {v.description}" for v in error.violations[:10]],
         milliseconds=_since(start),
-        **({"exc_info": exc} if internal and (error is not exc or error.__cause__) else {}),
+        **({"exc_info": exc} if internal and not _says_all(exc) else {}),
     )
     trailing: list[tuple[str, str | bytes]] = [(DETAILS_KEY, encode_details(error))]
     if (seconds := retry_after_seconds(error)) is not None:
         trailing.append(("retry-after", seconds))
     _let_go(exc)
     await context.abort(status_code(error), public_message(error), tuple(trailing))
+
+
+def _says_all(exc: BaseException) -> bool:
+    """Whether where it was raised tells nothing more: it has a reason of its own, and nothing behind it."""
+    return isinstance(exc, ImageFlowError) and exc.reason != ImageFlowError.reason and exc.__cause__ is None
 
 
 def _let_go(exc: BaseException) -> None:
