@@ -57,10 +57,11 @@ docs: setup ## Write the generated parts of the documentation, and the dashboard
 	$(BIN)/python tools/docs.py
 	$(BIN)/python tools/dashboards.py
 
-bench: setup ## Measure pipelines beside the bare functions, the engine and detect alone; results go to benchmarks/results/
+bench: setup ## Measure pipelines beside the bare functions, the engine, detect alone and on Triton; results: benchmarks/results/
 	$(BIN)/python -m benchmarks.pipelines
 	$(BIN)/python -m benchmarks.engine
 	$(BIN)/python -m benchmarks.detect
+	$(BIN)/python -m benchmarks.triton
 
 eval: setup ## Measure how good the demo's model is; the report is models/coins/EVALUATION.md
 	$(BIN)/python tools/evaluate.py

@@ -26,6 +26,7 @@ import psutil
 import tritonclient.grpc
 import tritonclient.utils.shared_memory as client_memory
 
+from backends.server import CannotStart
 from backends.triton import Triton
 from imageflow_common.pixels import Pixels
 from imageflow_detect.backend import Backend, OnnxBackend, OnnxSession
@@ -310,8 +311,8 @@ def main() -> int:
         folder = Path(name)
         put_network(folder / "models")
         server = Triton(folder / "triton", folder / "models")
-        server.start()
         try:
+            server.start()
             pixels = Pixels(np.random.default_rng(4).integers(0, 256, (600, 800, 3), dtype=np.uint8))
             with ways(server.url, ModelRepository(folder / "models"), pixels) as looks:
                 counts = {way: look() for way, look in looks.items()}
@@ -322,6 +323,9 @@ def main() -> int:
                 rates = {way: rate(look, amount) for way, look in looks.items() if "Triton" in way or "triton" in way}
             sizes = memory(folder / "models", server)
             text = report(environment, found, rates, sizes, whole(server.url, amount))
+        except CannotStart as exc:
+            print(f"needs a Triton: {exc}", file=sys.stderr)
+            return 1
         finally:
             server.stop()
     options.output.mkdir(parents=True, exist_ok=True)

@@ -325,6 +325,25 @@ def test_shared_memory_is_removed_at_the_end(server: Triton, model: Model) -> No
     assert not mine & regions()
 
 
+def test_requests_in_flight_share_a_batch(backend: TritonBackend, server: Triton, model: Model) -> None:
+    assert answer(backend, model, 0) == 0
+
+    def counted() -> tuple[int, int]:
+        asked = MESSAGES.ModelStatisticsRequest(name=model.name, version=str(model.version))
+        (found,) = call(server, "ModelStatistics", asked).model_stats  # type: ignore[attr-defined]
+        return found.inference_count, found.execution_count
+
+    def ran_together() -> bool:
+        inferences, executions = counted()
+        with ThreadPoolExecutor(16) as pool:
+            assert list(pool.map(lambda value: answer(backend, model, value), range(64))) == [*range(64)]
+        more_inferences, more_executions = counted()
+        assert more_inferences - inferences == 64
+        return more_executions - executions < 64
+
+    assert eventually(ran_together)
+
+
 def test_what_others_put_beside_shared_memory_is_let_be(tmp_path: Path) -> None:
     """Neither waited for nor removed: a pipe, a link, a folder. A file that nobody holds is swept."""
     os.mkfifo(tmp_path / f"{PREFIX}pipe")
