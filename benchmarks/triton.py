@@ -161,16 +161,17 @@ def ways(url: str, repository: ModelRepository, pixels: Pixels) -> Iterator[dict
 
 def times(looks: Mapping[str, Look], amount: Amount) -> dict[str, list[list[float]]]:
     """Milliseconds of each way, round by round; the ways take turns, one request each, so that whatever else the
-    machine does is there for all of them."""
+    machine does is there for all of them; there and back, so that none always comes after the same other one."""
     found: dict[str, list[list[float]]] = {name: [] for name in looks}
+    names = list(looks)
     for look in looks.values():
         look()
     for _ in range(amount.rounds):
         for each in found.values():
             each.append([])
-        for _ in range(amount.requests):
-            for name, look in looks.items():
-                found[name][-1].append(_milliseconds(look))
+        for number in range(amount.requests):
+            for name in names if number % 2 else reversed(names):
+                found[name][-1].append(_milliseconds(looks[name]))
     return found
 
 
