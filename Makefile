@@ -57,11 +57,13 @@ docs: setup ## Write the generated parts of the documentation, and the dashboard
 	$(BIN)/python tools/docs.py
 	$(BIN)/python tools/dashboards.py
 
-bench: setup ## Measure pipelines beside the bare functions, the engine, detect alone and on Triton; results: benchmarks/results/
+bench: setup ## Measure pipelines, the engine, detect, Triton, store and broker, each beside a bare way; results: benchmarks/results/
 	$(BIN)/python -m benchmarks.pipelines
 	$(BIN)/python -m benchmarks.engine
 	$(BIN)/python -m benchmarks.detect
 	$(BIN)/python -m benchmarks.triton
+	$(BIN)/python -m benchmarks.store
+	$(BIN)/python -m benchmarks.bus
 
 eval: setup ## Measure how good the demo's model is; the report is models/coins/EVALUATION.md
 	$(BIN)/python tools/evaluate.py

@@ -67,12 +67,12 @@ def run_block(workload: Workload, jpeg: bytes, *, warm_up: int, count: int) -> B
 
 
 def run_load(workload: Workload, jpeg: bytes, *, start: float, seconds: float) -> Load:
-    """Requests without a pause, from `start`, on the clock of perf_counter, which all processes of a machine share:
-    so they begin together."""
+    """Requests without a pause, one at least, from `start`, on the clock of perf_counter, which all processes of a
+    machine share: so they begin together."""
     process(workload, jpeg)
     sleep(max(0.0, start - perf_counter()))
     begun, completed = perf_counter(), 0
-    while perf_counter() < start + seconds:
+    while not completed or perf_counter() < start + seconds:
         process(workload, jpeg)
         completed += 1
     return Load(completed, perf_counter() - begun)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from backends.minio import MinIO
 from backends.server import CannotStart
 from backends.triton import Triton
 
@@ -69,3 +70,12 @@ def test_a_quick_run_of_triton_compares_every_way(tmp_path: Path) -> None:
     assert [rows.count(way) for way in on_triton] == [2] * 4, "one at a time, and 16 in flight"
     assert {"| bare onnxruntime", "| ours in process", "| detect on ONNX Runtime", "| detect on Triton"} <= set(rows)
     assert {"| detect's process, with Triton", "| Triton"} <= set(rows)
+
+
+def test_a_quick_run_of_the_store_reports_every_way(tmp_path: Path) -> None:
+    MinIO(tmp_path / "minio").install()
+    command = [sys.executable, "-m", "benchmarks.store", "--quick", "--output", str(tmp_path)]
+    ended = subprocess.run(command, cwd=TREE, capture_output=True, text=True, timeout=100, check=False)
+    assert ended.returncode == 0, ended.stderr
+    rows = [line for line in (tmp_path / "store.md").read_text().splitlines() if line.startswith(("| 1 kB", "| 6 MB"))]
+    assert len(rows) == 12

@@ -51,11 +51,11 @@ def changed(models: Path, change: Change) -> None:
     file.write_bytes(model.SerializeToString())
 
 
-def refused(callers: Callers, row: Row, *words: str) -> None:
+def refused(callers: Callers, row: Row, *words: str, model: str = "bad") -> None:
     """Over both ways in, and again: a model that could not be loaded is tried anew."""
     for _ in range(2):
-        row.refuses(callers.process_http(pictures.photo(), component="detect", set="modelName=bad"), *words)
-    row.refuses(lambda: callers.process_grpc(pictures.photo(), component="detect", set=["modelName=bad"]), *words)
+        row.refuses(callers.process_http(pictures.photo(), component="detect", set=f"modelName={model}"), *words)
+    row.refuses(lambda: callers.process_grpc(pictures.photo(), component="detect", set=[f"modelName={model}"]), *words)
 
 
 def test_a_model_cut_short(callers: Callers, row: Row, models: Path) -> None:
@@ -109,10 +109,10 @@ def test_a_model_that_answers_nothing_but_nan(callers: Callers, row: Row, models
 
 
 def test_a_model_that_answers_nan_to_an_image(callers: Callers, row: Row, models: Path) -> None:
-    put_dark_model(models, "bad")
-    refused(callers, row, "no finite number")
+    put_dark_model(models, "dark")
+    refused(callers, row, "no finite number", model="dark")
     black = pictures.encoded(Image.new("RGB", (64, 64)), "PNG")
-    response = callers.process_http(black, component="detect", set="modelName=bad")
+    response = callers.process_http(black, component="detect", set="modelName=dark")
     assert found(response) == [("cat", 0.5)]
 
 

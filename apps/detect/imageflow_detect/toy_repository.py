@@ -56,18 +56,6 @@ def put_slow_model(repository: Path) -> None:
     _put(repository, "slow", _slow_model())
 
 
-def put_nan_model(repository: Path, name: str) -> None:
-    """Answers numbers for an image that is black, and NaN for every other one."""
-    nodes = [
-        helper.make_node("ReduceMean", ["images"], ["mean"], axes=[0, 1, 2, 3], keepdims=0),
-        helper.make_node("Neg", ["mean"], ["negative"]),
-        helper.make_node("Sqrt", ["negative"], ["root"]),
-        helper.make_node("Add", ["fixed", "root"], ["output0"]),
-    ]
-    fixed = columns((10, 10, 8, 8, 0, 0.9), anchors=ANCHORS)
-    _put(repository, name, _model(nodes, {"fixed": fixed}, {"output0": fixed.shape}))
-
-
 def image_of(value: float, kind: type = np.float32, side: int = SIDE) -> npt.NDArray[np.float32]:
     """A network's input, all of one value."""
     return np.full((1, 3, side, side), value, kind)
