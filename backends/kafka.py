@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from backends.cache import finish, finished, installing
+from backends.certificates import make_certificates
 from backends.server import CannotStart, Server
 
 VERSION = "4.4.0"
@@ -72,7 +73,7 @@ class KafkaServer(Server):
     def prepare(self) -> None:
         """Certificates, configuration and an empty log are made once."""
         if not self.ca_file.exists():
-            _make_certificates(self.ca_file.parent)
+            make_certificates(self.ca_file.parent)
         (self.directory / "server.properties").write_text(self._properties())
         if not (self.directory / "data" / "meta.properties").exists():
             self._format()
@@ -167,36 +168,6 @@ _SOON = {
     "broker.heartbeat.interval.ms": "500",
 }
 """A broker that was killed is back in 3 s instead of 11, and tests need not wait for groups."""
-
-
-def _make_certificates(folder: Path) -> None:
-    """An authority, and the broker's certificate for 127.0.0.1 with its key and chain in `server.pem`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "names").write_text("subjectAltName=IP:127.0.0.1,DNS:localhost\n")
-    key, days = ("-newkey", "rsa:2048", "-nodes"), ("-days", "3650")
-    authority = ("-CA", "ca.new", "-CAkey", "ca.key", "-CAcreateserial")
-    for arguments in (
-        (
-            "req",
-            "-x509",
-            *key,
-            *days,
-            "-subj",
-            "/CN=one test broker's authority",
-            "-keyout",
-            "ca.key",
-            "-out",
-            "ca.new",
-        ),
-        ("req", *key, "-subj", "/CN=127.0.0.1", "-keyout", "server.key", "-out", "server.csr"),
-        ("x509", "-req", "-in", "server.csr", *authority, *days, "-extfile", "names", "-out", "server.crt"),
-    ):
-        made = _run("openssl", *arguments, cwd=folder)
-        if made.returncode:
-            raise CannotStart(f"openssl made no certificate: {made.stdout[-500:]}")
-    parts = [(folder / name).read_text() for name in ("server.key", "server.crt", "ca.new")]
-    (folder / "server.pem").write_text("".join(parts))
-    (folder / "ca.new").rename(folder / "ca.pem")
 
 
 def _cluster_id() -> str:

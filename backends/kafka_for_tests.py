@@ -22,7 +22,7 @@ def kafka_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaServ
 @pytest.fixture
 def kafka_settings(request: pytest.FixtureRequest) -> KafkaSettings:
     """The broker that the environment names, else the session's own; under a prefix that no other test has."""
-    named = os.environ.get("IMAGEFLOW_KAFKA_BOOTSTRAP_SERVERS")
+    named = os.environ.get("IMAGEFLOW_BACKENDS_KAFKA_SERVERS")
     servers = named or request.getfixturevalue("kafka_server").bootstrap_servers
     return KafkaSettings(
         bootstrap_servers=servers,

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from backends.cache import cache_directory, finish, finished, installing
+from backends.certificates import make_certificates
 from backends.s3 import ACCESS_KEY, SECRET_KEY, S3Server
 from backends.server import CannotStart
 
@@ -41,6 +42,32 @@ class MinIO(S3Server):
             "MINIO_BROWSER": "off",
             "MINIO_UPDATE": "off",
         }
+
+
+class SecureMinIO(MinIO):
+    """One that serves TLS, and finds the bucket in the host name too: `BUCKET.s3.localhost`."""
+
+    @property
+    def endpoint(self) -> str:
+        return f"https://127.0.0.1:{self.ports['main']}"
+
+    @property
+    def ca_file(self) -> Path:
+        return self.directory / "tls" / "ca.pem"
+
+    def prepare(self) -> None:
+        if self.ca_file.exists():
+            return
+        made = self.ca_file.parent
+        make_certificates(made)
+        (made / "server.key").rename(made / "private.key")
+        (made / "server.crt").rename(made / "public.crt")
+
+    def command(self) -> Sequence[str]:
+        return [*super().command(), "--certs-dir", str(self.ca_file.parent)]
+
+    def environment(self) -> Mapping[str, str]:
+        return {**super().environment(), "MINIO_DOMAIN": "s3.localhost"}
 
 
 def _binary() -> Path:

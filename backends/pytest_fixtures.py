@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from backends.given import GivenMinIO
 from backends.minio import MinIO
 from backends.running import running
 from backends.s3 import ACCESS_KEY, SECRET_KEY, S3Server
@@ -19,7 +20,10 @@ _buckets = itertools.count()
 
 @pytest.fixture(scope="session")
 def minio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    yield from running(MinIO(tmp_path_factory.mktemp("minio")))
+    """The one that the environment names, else the session's own."""
+    folder = tmp_path_factory.mktemp("minio")
+    url = os.environ.get("IMAGEFLOW_BACKENDS_S3_URL")
+    yield from running(GivenMinIO(folder, url) if url else MinIO(folder))
 
 
 @pytest.fixture(scope="session")
@@ -33,5 +37,6 @@ def own_bucket(server: S3Server) -> S3Config:
         bucket=f"test-{os.getpid()}-{next(_buckets)}",
         endpoint=server.endpoint,
         credentials=Credentials(ACCESS_KEY, SECRET_KEY),
+        ca_file=server.ca_file,
         create_bucket=True,
     )

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import ssl
 import urllib.error
 import urllib.request
 from abc import abstractmethod
 from collections.abc import Mapping
+from pathlib import Path
 
 from backends.server import Server
 
-ACCESS_KEY = "imageflow"
-SECRET_KEY = "imageflow-on-loopback"  # of a server that nobody else can reach
+ACCESS_KEY = os.environ.get("IMAGEFLOW_BACKENDS_S3_ACCESS_KEY", "imageflow")
+SECRET_KEY = os.environ.get("IMAGEFLOW_BACKENDS_S3_SECRET_KEY", "imageflow-on-loopback")  # nobody else can reach ours
 BUCKET = "imageflow"
 
 
@@ -22,13 +25,19 @@ class S3Server(Server):
         return f"http://127.0.0.1:{self.ports['main']}"
 
     @property
+    def ca_file(self) -> Path | None:
+        """The authority to trust, where it serves TLS."""
+        return None
+
+    @property
     @abstractmethod
     def ready_path(self) -> str:
         """What answers 200 once requests are served."""
 
     def ready(self) -> bool:
+        trust = ssl.create_default_context(cafile=self.ca_file) if self.ca_file else None
         try:
-            with urllib.request.urlopen(self.endpoint + self.ready_path, timeout=1) as answer:
+            with urllib.request.urlopen(self.endpoint + self.ready_path, timeout=1, context=trust) as answer:
                 return bool(answer.status == 200)
         except (urllib.error.URLError, OSError):
             return False
