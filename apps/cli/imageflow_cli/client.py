@@ -199,6 +199,10 @@ class Client(ExecutionCalls):
     async def delete_image(self, key: str) -> None:
         await self._call("ImageService/DeleteImage", images.DeleteImageRequest(key=key), images.DeleteImageResponse)
 
+    async def sign_image(self, request: images.SignImageRequest) -> images.SignedImage:
+        """A URL of the store that takes or gives the image. Raises FailedPrecondition where the store has none."""
+        return await self._call("ImageService/SignImage", request, images.SignedImage)
+
     # Components and the system
 
     async def list_components(self) -> AsyncIterator[catalog.Component]:

@@ -69,3 +69,22 @@ def test_the_command_fetches_what_was_uploaded_without_a_checksum(callers: Calle
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["sizeBytes"] == 5
     assert (tmp_path / "out").read_bytes() == b"bytes"
+
+
+def test_the_command_makes_urls_that_the_store_takes(callers: Callers) -> None:
+    url = ("--url", str(callers.http.base_url).rstrip("/"))
+    digest = hashlib.sha256(b"bytes").hexdigest()
+    upload = ("--upload", "--type", "image/png", "--sha256", digest, "--lifetime", "60", "--json")
+    made = imageflow("images", "sign", "signed/by-command", *upload, *url)
+    assert made.returncode == 0, made.stderr
+    signed = json.loads(made.stdout)
+    assert "X-Amz-Expires=60" in signed["url"]
+    assert use(signed, b"evil").status_code == 400
+    assert use(signed, b"bytes").status_code == 200
+    down = imageflow("images", "sign", "signed/by-command", *url)
+    assert httpx.get(down.stdout.strip(), timeout=30).content == b"bytes"
+
+
+def test_the_command_says_what_only_an_upload_has(callers: Callers) -> None:
+    refused = imageflow("images", "sign", "x", "--type", "image/png", "--url", str(callers.http.base_url).rstrip("/"))
+    assert (refused.returncode, "--upload" in refused.stderr) == (2, True)

@@ -103,6 +103,36 @@ def rm(key: str, url: str, out: Output) -> None:
     out.line(f"deleted {key}")
 
 
+@images.command()
+@click.argument("key")
+@click.option("--upload", is_flag=True, help="A URL to store an image with PUT, instead of one to fetch it with GET.")
+@click.option("--lifetime", type=click.IntRange(1), metavar="SECONDS", help="How long it is good for; 900 without it.")
+@click.option("--type", "media_type", default="", help="The media type of what is uploaded.")
+@click.option("--sha256", default="", help="The only bytes that may be uploaded, by their SHA-256 in hexadecimal.")
+@url_option
+@json_option
+def sign(key: str, upload: bool, lifetime: int | None, media_type: str, sha256: str, url: str, out: Output) -> None:
+    """Make a URL at which the store itself gives or takes what is under KEY. It is a secret, until it ends."""
+    from datetime import timedelta
+
+    from imageflow.v1.stored_image_pb2 import SignImageRequest
+    from imageflow_cli.blocking import ask
+    from imageflow_cli.exits import UsageFault
+    from imageflow_cli.output import message_json
+
+    if not upload and (media_type or sha256):
+        raise UsageFault("--type and --sha256 are of an upload: give --upload too")
+    request = SignImageRequest(key=key, media_type=media_type, sha256=sha256)
+    request.access = SignImageRequest.UPLOAD if upload else SignImageRequest.DOWNLOAD
+    if lifetime is not None:
+        request.lifetime.FromTimedelta(timedelta(seconds=lifetime))
+    signed = ask(url, lambda client: client.sign_image(request))
+    out.data(message_json(signed))
+    out.line(signed.url)
+    for name, value in sorted(signed.headers.items()):
+        out.note(f"send the header {name}: {value}")
+
+
 async def _parts(file: BinaryIO) -> AsyncIterator[bytes]:
     while data := file.read(256 * 1024):
         yield data
