@@ -31,7 +31,7 @@ from .stage import Life, Stage, eventually, staged
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(900 if PROVE else 240)]
 
 REQUESTS = 200 if PROVE else 40
-TIMES = 5 if PROVE else 1
+TIMES = 3 if PROVE else 1
 SESSION_SECONDS = 3.0
 PARTITIONS = 6
 ALL_PARTITIONS = f'"partitions": {list(range(PARTITIONS))}'
