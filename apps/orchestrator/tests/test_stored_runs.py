@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from orchestrator_executions import Site, site
-from orchestrator_scripted import JPEG, Gate, eventually, lines, never, step
+from orchestrator_scripted import JPEG, Gate, answer, eventually, lines, never, step
 
 from imageflow.v1.component_pb2 import ComponentRequest, ComponentResponse
 from imageflow.v1.detect_pb2 import Detection, DetectMetadata
@@ -73,6 +73,24 @@ async def test_the_output_and_what_was_found_out_are_stored_before_success_is_to
     assert metadata["steps"]["look"]["detections"][0]["label"] == "coin"
     assert (metadata["executionId"], metadata["inputPath"]) == ("e", "in.jpg")
     assert await on.record() == done
+
+
+async def test_an_input_that_is_replaced_between_two_steps_is_the_one_that_was_read(on: Site) -> None:
+    read: list[bytes] = []
+
+    async def replace_it(request: ComponentRequest) -> ComponentResponse:
+        image = request.inputs[0]
+        assert on.at.caller.shared is not None
+        read.append(bytes(on.at.caller.shared.read(image.shared_memory_name, image.size_bytes)))
+        await on.store.put(ObjectKey("in.jpg"), b"another", media_type="image/jpeg")
+        return answer(request)
+
+    on.at.caller.script = {"a": [replace_it], "b": [replace_it]}
+
+    done = await on.execute(on.request(step("a", "resize"), step("b", "filter", "a", inputFrom={"image": ""})))
+
+    assert done.status == Execution.COMPLETED
+    assert read == [JPEG, JPEG]
 
 
 async def test_without_an_output_path_the_output_goes_to_a_key_of_the_executions_own(on: Site) -> None:

@@ -19,10 +19,10 @@ from backends.minio import SecureMinIO
 from backends.pytest_fixtures import own_bucket
 from backends.running import running
 from backends.s3 import S3Server
-from imageflow_common.errors import Unavailable
+from imageflow_common.errors import FailedPrecondition, Unavailable
 from imageflow_common.store import parse_key
 from imageflow_common.store_s3 import S3Store
-from imageflow_common.store_s3_client import S3Config
+from imageflow_common.store_s3_client import S3Config, connect
 
 A = parse_key("a b/ü.png")
 PNG = "image/png"
@@ -85,3 +85,16 @@ async def test_a_server_of_an_authority_that_is_not_trusted_is_refused(
     with pytest.raises(Unavailable) as caught:
         await S3Store.connect(replace(own_bucket(secure), ca_file=tmp_path / "ca.pem" if other else None))
     assert caught.value.reason == "STORE_CERTIFICATE"
+
+
+async def test_an_object_that_somebody_encrypted_with_a_key_of_his_own_is_refused(secure: S3Server) -> None:
+    store = await S3Store.connect(config := own_bucket(secure))
+    raw = await connect(config)
+    theirs = {"SSECustomerAlgorithm": "AES256", "SSECustomerKey": b"k" * 32}
+    await raw.call("put_object", Key="sealed.png", Body=b"bytes", **theirs)
+    for read in (store.head, store.get):
+        with pytest.raises(FailedPrecondition) as caught:
+            await read(parse_key("sealed.png"))
+        assert caught.value.reason == "STORE_REFUSED"
+    await raw.close()
+    await store.close()

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 
 from tests.e2e import pictures
-from tests.e2e.callers import Callers
+from tests.e2e.callers import Callers, http_refusal
 
 from .conftest import PREFIX
 
@@ -47,6 +47,13 @@ def test_what_boto3_puts_there_is_an_image(callers: Callers, s3: Any, bucket: st
     s3.put_object(Bucket=bucket, Key=f"{PREFIX}/theirs/empty.jpg", ContentType="image/jpeg")
     assert callers.http.get("/v1/images/theirs/empty.jpg").content == b""
     assert not _run(callers, "theirs/empty.jpg").is_server_error
+
+
+def test_an_object_that_is_larger_than_an_image_may_be_is_not_read(callers: Callers, s3: Any, bucket: str) -> None:
+    s3.put_object(Bucket=bucket, Key=f"{PREFIX}/theirs/large.tif", Body=bytes(100_000_000), ContentType="image/tiff")
+    refused = http_refusal(_run(callers, "theirs/large.tif"))
+    assert (refused.code, refused.reason) == ("INVALID_ARGUMENT", "IMAGE_TOO_LARGE")
+    assert "100000000 bytes" in refused.text
 
 
 def _run(callers: Callers, key: str) -> httpx.Response:
