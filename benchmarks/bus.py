@@ -4,7 +4,8 @@
 
 Writes bus.md. Both senders take turns in one process, against one broker, a message of 300 bytes at a time, each
 awaited before the next. A request runs P3 on the coins; its time is from sending to the completion's being heard by a
-client of Kafka. Needs a real broker, which it starts, and a quiet machine.
+client of Kafka; once with objects in a local directory, and once in a bucket of MinIO. Needs a real broker and a real
+MinIO, which it starts, and a quiet machine.
 """
 
 from __future__ import annotations
@@ -16,14 +17,18 @@ import sys
 import tempfile
 import threading
 import urllib.request
+import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import mean
 from time import perf_counter
 from typing import Any
 
 from kafka import KafkaConsumer, KafkaProducer
 
 from backends.kafka import KafkaServer
+from backends.minio import MinIO
 from imageflow_common.kafka_sender import KafkaSender, Outgoing
 from imageflow_common.kafka_settings import KafkaSettings
 from imageflow_common.kafka_topics import create_topics
@@ -113,41 +118,50 @@ class Completions:
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """`one_by_one` in milliseconds; `per_second` with many requests waiting."""
+    """`one_by_one` in milliseconds, and of each where it went; `per_second` with many requests waiting."""
 
     one_by_one: list[float]
+    parts: list[dict[str, float]]
     per_second: float
 
 
-def requests(settings: KafkaSettings, amount: Amount) -> Served:
+def requests(settings: KafkaSettings, amount: Amount, environment: Mapping[str, str]) -> Served:
     """P3, by message. Raises NotStarted."""
-    with product(shared_memory=True, kafka=settings.bootstrap_servers) as running:
+    with product(shared_memory=True, kafka=settings.bootstrap_servers, environment=environment) as running:
         upload = urllib.request.Request(
             f"{running.url}/v1/images/coins.jpg", coins_jpeg(), {"Content-Type": "image/jpeg"}, method="PUT"
         )
         urllib.request.urlopen(upload, timeout=30).close()
         completions, sender = Completions(settings), KafkaProducer(**settings.client_options())
+        run = uuid.uuid4().hex[:8]
 
-        def send(name: str) -> float:
+        def send(name: str) -> str:
             sender.send("pipeline-executions", json.dumps(_request(name)).encode(), name.encode()).get(timeout=10)
-            return perf_counter()
+            return name
 
-        completions.at(_sent(send, "warm-0"))
-        waited = []
+        completions.at(send(f"{run}-warm"))
+        waited, parts = list[float](), list[dict[str, float]]()
         for number in range(amount.requests):
             begun = perf_counter()
-            waited.append((completions.at(_sent(send, f"one-{number}")) - begun) * 1e3)
+            waited.append((completions.at(send(f"{run}-one-{number}")) - begun) * 1e3)
+            parts.append(_parts(running.url, f"{run}-one-{number}", waited[-1]))
         begun = perf_counter()
-        names = [_sent(send, f"many-{number}") for number in range(amount.at_once)]
+        names = [send(f"{run}-many-{number}") for number in range(amount.at_once)]
         ended = max(completions.at(name) for name in names)
         completions.close()
         sender.close(timeout=2)
-        return Served(waited, amount.at_once / (ended - begun))
+        return Served(waited, parts, amount.at_once / (ended - begun))
 
 
-def _sent(send: Any, name: str) -> str:
-    send(name)
-    return name
+def _parts(url: str, name: str, waited_ms: float) -> dict[str, float]:
+    """Where a request's time went, as its record says; what is left is the broker's, and acceptance's."""
+    with urllib.request.urlopen(f"{url}/v1/executions/{name}", timeout=30) as answer:
+        execution = json.load(answer)
+    timings = execution["timings"]
+    own = {"store": timings["storeMs"], "orchestrator": timings["overheadMs"] + timings["planMs"] + timings["queueMs"]}
+    steps = execution["executionTimeMs"] - timings["storeMs"] - timings["overheadMs"]
+    inside = {**own, "steps": steps}
+    return {**inside, "broker and acceptance": waited_ms - sum(inside.values())}
 
 
 def _request(name: str) -> dict[str, Any]:
@@ -155,10 +169,18 @@ def _request(name: str) -> dict[str, Any]:
     return {"execution_id": name, "pipeline_config": definition, "input_data": {"input_path": "coins.jpg"}}
 
 
-def report(alone: list[float], through: list[float], served: Served) -> str:
+def report(alone: list[float], through: list[float], served: Mapping[str, Served]) -> str:
     where = read_environment()
     ratio = percentile(through, 50) / percentile(alone, 50)
-    one = served.one_by_one
+    rows = "".join(
+        f"| {name} | {percentile(each.one_by_one, 50):.0f} | {percentile(each.one_by_one, 95):.0f} | "
+        f"{each.per_second:.1f} |\n"
+        for name, each in served.items()
+    )
+    shares = "".join(
+        f"| {part} | {' | '.join(f'{mean(one[part] for one in each.parts):.1f}' for each in served.values())} |\n"
+        for part in next(iter(served.values())).parts[0]
+    )
     return f"""# The broker's part
 
 {where.date}, commit {where.commit}, {where.cpu}, {where.cores} cores, {where.system}, Python {where.python}; load
@@ -171,12 +193,12 @@ average at the start {where.load_average}.
 
 Ours takes {ratio:.2f} times as long at p50.
 
-| P3 by message, on a local store | |
-| --- | --- |
-| sent → completion heard, one at a time, p50 | {percentile(one, 50):.0f} ms |
-| the same, p95 | {percentile(one, 95):.0f} ms |
-| executions per second with {FULL.at_once} waiting | {served.per_second:.1f} |
-"""
+| P3 by message, sent → completion heard, objects in | p50 ms | p95 ms | a second with {FULL.at_once} waiting |
+| --- | ---: | ---: | ---: |
+{rows}
+| Where the time of one goes, mean ms | {" | ".join(served)} |
+| --- |{" ---: |" * len(served)}
+{shares}"""
 
 
 def main() -> int:
@@ -186,15 +208,18 @@ def main() -> int:
     asked = parser.parse_args()
     amount = QUICK if asked.quick else FULL
     with tempfile.TemporaryDirectory(prefix="imageflow-benchmark-kafka-") as folder:
-        server = KafkaServer(Path(folder))
-        server.start()
+        server, minio = KafkaServer(Path(folder) / "kafka"), MinIO(Path(folder) / "minio")
         try:
+            server.start()
+            minio.start()
             settings = KafkaSettings.model_construct(bootstrap_servers=server.bootstrap_servers)
             create_topics(settings, ["measured"], partitions=1)
             alone, through = asyncio.run(sending(settings, amount))
-            served = requests(settings, amount)
+            places = {"a local directory": {}, "MinIO": minio.settings()}
+            served = {name: requests(settings, amount, environment) for name, environment in places.items()}
         finally:
             server.kill()
+            minio.kill()
     asked.output.mkdir(parents=True, exist_ok=True)
     (asked.output / "bus.md").write_text(report(alone, through, served))
     print((asked.output / "bus.md").read_text())

@@ -36,17 +36,24 @@ class Product:
 
 @contextmanager
 def product(
-    *, shared_memory: bool, registry: Path | None = None, triton: str | None = None, kafka: str | None = None
+    *,
+    shared_memory: bool,
+    registry: Path | None = None,
+    triton: str | None = None,
+    kafka: str | None = None,
+    environment: Mapping[str, str] | None = None,
 ) -> Iterator[Product]:
     """Runs on free ports, with a store of its own, until the block ends; `registry` tells of further components,
-    `triton` and `kafka` are the addresses of such. Raises NotStarted."""
+    `triton` and `kafka` are the addresses of such, `environment` has further settings. Raises NotStarted."""
     with TemporaryDirectory(prefix="imageflow-benchmark-") as folder:
         data, said = Path(folder) / "data", Path(folder) / "said.txt"
         command = _command(data, shared_memory=shared_memory, registry=registry, triton=triton, kafka=kafka)
         started = perf_counter()
         with (
             said.open("w") as stderr,
-            subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True, env=_environment()) as process,
+            subprocess.Popen(
+                command, stdout=subprocess.PIPE, stderr=stderr, text=True, env=_environment() | dict(environment or {})
+            ) as process,
         ):
             try:
                 answer = _first_answer(process)
