@@ -338,7 +338,7 @@ FAULTS = (
     Fault(
         "an image that is taken past a finished step is not held for that",
         "state_machine",
-        "fed_by = (self._feeding(step_id) for step_id in feeding(step))",
+        "fed_by = (self._taken_from(step, step_id) for step_id in feeding(step))",
         "fed_by = iter(feeding(step))",
     ),
     Fault(
