@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import signal
-from collections.abc import Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
@@ -19,6 +19,7 @@ from kafka import KafkaConsumer, TopicPartition
 from imageflow_common.kafka_settings import KafkaSettings
 from imageflow_common.kafka_topics import create_topics
 from imageflow_common.store import ObjectKey
+from imageflow_common.store_local import LocalStore
 from imageflow_orchestrator.news import TOPICS
 from tests.kafka.office import Office
 
@@ -36,34 +37,61 @@ SAMPLE_SECONDS = 1.0
 WITHIN_SECONDS = 1_200.0 if PROVE else 120.0
 
 
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Orchestrators that share a broker's topics and a local store."""
+
+    stage: Stage
+    store: LocalStore
+    closing: AsyncExitStack
+    lives: list[Life]
+
+    @property
+    def log(self) -> Path:
+        return self.stage.folder / "orchestrator.log"
+
+    async def another(self) -> None:
+        self.lives.append(await self.closing.enter_async_context(self.stage.live()))
+
+
+@asynccontextmanager
+async def sharing(folder: Path, settings: KafkaSettings, *, orchestrators: int) -> AsyncIterator[Site]:
+    """Each of them holds a part."""
+    async with staged(folder, "resize", "filter") as stage, AsyncExitStack() as closing, stage.reading() as store:
+        await asyncio.to_thread(create_topics, settings, TOPICS, partitions=PARTITIONS)
+        stage.program = "imageflow_orchestrator"
+        stage.settings = {
+            "IMAGEFLOW_KAFKA_BOOTSTRAP_SERVERS": settings.bootstrap_servers,
+            "IMAGEFLOW_KAFKA_TOPIC_PREFIX": settings.topic_prefix,
+            "IMAGEFLOW_KAFKA_SESSION_TIMEOUT_SECONDS": str(settings.session_timeout_seconds),
+        }
+        site = Site(stage, store, closing, [])
+        for _ in range(orchestrators):
+            await site.another()
+        await site.lives[0].upload(INPUT, pictures.coins())
+        await eventually(lambda: all('"kafka.holding"' in life.process.said for life in site.lives))
+        yield site
+
+
 @pytest.mark.timeout(1_500 if PROVE else 240)
 async def test_a_rolling_restart_of_three_loses_and_fails_nothing(
     tmp_path: Path, kafka_settings: KafkaSettings
 ) -> None:
     """Each ends as an orchestrator that is replaced does: on SIGTERM, with another one in its place."""
-    async with (
-        staged(tmp_path / "product", "resize", "filter") as stage,
-        AsyncExitStack() as closing,
-        stage.reading() as store,
-    ):
-        await prepare(stage, kafka_settings)
-        lives = [await closing.enter_async_context(stage.live()) for _ in range(3)]
-        await lives[0].upload(INPUT, pictures.coins())
-        await eventually(lambda: all('"kafka.holding"' in life.process.said for life in lives))
-        stage.fault("resize", delay_seconds=0.1)
+    async with sharing(tmp_path / "product", kafka_settings, orchestrators=3) as site:
+        site.stage.fault("resize", delay_seconds=0.1)
         office, names = await asyncio.to_thread(Office, kafka_settings), list[str]()
         posting = asyncio.create_task(keep_posting(office, names))
-        for _ in range(ROUNDS):
-            for life in lives:
-                done = len(await ended_among(store, names))
-                assert await life.process.end(signal.SIGTERM) == 0
-                lives = [*lives[1:], await closing.enter_async_context(stage.live())]
-                await eventually(more_than(store, names, done))
+        for _ in range(3 * ROUNDS):
+            done = len(await ended_among(site.store, names))
+            assert await site.lives.pop(0).process.end(signal.SIGTERM) == 0
+            await site.another()
+            await eventually(more_than(site.store, names, done))
         posting.cancel()
         await asyncio.wait([posting])
-        await until_all_have_ended(store, names, stage.folder / "orchestrator.log", within=WITHIN_SECONDS)
-        await check_told(office, store, names)
-        await eventually(lambda: no_marker(store), within=WITHIN_SECONDS)
+        await until_all_have_ended(site.store, names, site.log, within=WITHIN_SECONDS)
+        await check_told(office, site.store, names)
+        await eventually(lambda: no_marker(site.store), within=WITHIN_SECONDS)
         await asyncio.to_thread(office.close)
 
 
@@ -78,35 +106,17 @@ class Sample:
 @pytest.mark.skipif(not PROVE, reason="ten thousand messages: make prove")
 @pytest.mark.timeout(3_600)
 async def test_ten_thousand_messages_end_once_each(tmp_path: Path, kafka_settings: KafkaSettings) -> None:
-    async with (
-        staged(tmp_path / "product", "resize", "filter") as stage,
-        AsyncExitStack() as closing,
-        stage.reading() as store,
-    ):
-        await prepare(stage, kafka_settings)
-        lives = [await closing.enter_async_context(stage.live()) for _ in range(2)]
-        await lives[0].upload(INPUT, pictures.coins())
-        await eventually(lambda: all('"kafka.holding"' in life.process.said for life in lives))
+    async with sharing(tmp_path / "product", kafka_settings, orchestrators=2) as site:
         names = [f"many-{number}" for number in range(MANY)]
         office = await asyncio.to_thread(Office, kafka_settings)
-        counting = asyncio.create_task(watch(kafka_settings, lives))
+        counting = asyncio.create_task(watch(kafka_settings, site.lives))
         await post(office, names)
         samples = await counting
-        await until_all_have_ended(store, names, stage.folder / "orchestrator.log", within=WITHIN_SECONDS)
-        await check_told(office, store, names)
+        await until_all_have_ended(site.store, names, site.log, within=WITHIN_SECONDS)
+        await check_told(office, site.store, names)
         await asyncio.to_thread(office.close)
     if WHOLE:
         report(samples)
-
-
-async def prepare(stage: Stage, settings: KafkaSettings) -> None:
-    await asyncio.to_thread(create_topics, settings, TOPICS, partitions=PARTITIONS)
-    stage.program = "imageflow_orchestrator"
-    stage.settings = {
-        "IMAGEFLOW_KAFKA_BOOTSTRAP_SERVERS": settings.bootstrap_servers,
-        "IMAGEFLOW_KAFKA_TOPIC_PREFIX": settings.topic_prefix,
-        "IMAGEFLOW_KAFKA_SESSION_TIMEOUT_SECONDS": str(settings.session_timeout_seconds),
-    }
 
 
 async def keep_posting(office: Office, names: list[str]) -> None:
@@ -124,14 +134,14 @@ async def post(office: Office, names: Sequence[str]) -> None:
         await asyncio.to_thread(office.post, message(QUICK, name), key=name)
 
 
-def more_than(store: Any, names: list[str], count: int) -> Any:
+def more_than(store: LocalStore, names: list[str], count: int) -> Callable[[], Awaitable[bool]]:
     async def more() -> bool:
         return len(await ended_among(store, names)) > count
 
     return more
 
 
-async def check_told(office: Office, store: Any, names: list[str]) -> None:
+async def check_told(office: Office, store: LocalStore, names: list[str]) -> None:
     """Each once, as completed, with the right output, and none set aside."""
     told = await until_told(office, len(names), within=WITHIN_SECONDS)
     statuses = {name: [each["status"] for each in told[name]] for name in names}
