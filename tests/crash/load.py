@@ -6,7 +6,7 @@ import asyncio
 import signal
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import grpc
@@ -22,12 +22,17 @@ _SETTLING_SECONDS = 20.0
 _POLL_SECONDS = 0.2
 
 
+POOLED_THREADS = 16
+"""At most so many more, of pools that fill as they are needed."""
+
+
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What the orchestrator holds. `markers` are those in the store, `images` those in shared memory."""
+    """What the orchestrator holds. `markers` are those in the store, `images` those in shared memory. Equal without a
+    look at `threads`: when pools fill is chance."""
 
     tasks: int
-    threads: int
+    threads: int = field(compare=False)
     descriptors: int
     images: int
     markers: int

@@ -14,14 +14,14 @@ from imageflow.v1.execution_pb2 import Execution
 
 from . import pictures
 from .ledger import read_ledger
-from .load import Held, back_to, create_all, held
+from .load import POOLED_THREADS, Held, back_to, create_all, held
 from .proving import PROVE, WHOLE, share_of, table, write_report
 from .shapes import INPUT, QUICK, reference
 from .stage import Life, Stage, eventually, staged
 from .verdict import Expected, faults_found, told_twice
 
 MANY = share_of(10_000, at_least=200) if PROVE else 200
-WARM_UP = 60
+WARM_UP = 30
 
 
 @pytest.mark.timeout(3600 if PROVE else 120)
@@ -29,31 +29,21 @@ async def test_many_executions_at_once_end_right_and_leave_nothing_behind(tmp_pa
     sha256 = await reference(QUICK)
     async with staged(tmp_path / "stage", "resize", "filter") as stage, stage.live() as life:
         await life.upload(INPUT, pictures.coins())
-        warm, before = await warmed_up(stage, life)
+        await run_all(stage, life, "warm", WARM_UP)
+        before = await back_to(stage, life, await settled(stage, life))
         start = monotonic()
         await run_all(stage, life, "many", MANY)
         seconds = monotonic() - start
         after = await back_to(stage, life, before)
         assert after == before
-        names = [*warm, *(f"many-{number}" for number in range(MANY))]
+        assert after.threads <= before.threads + POOLED_THREADS
+        names = [*(f"warm-{number}" for number in range(WARM_UP)), *(f"many-{number}" for number in range(MANY))]
         ended = {each.execution_id: each for each in await life.list_all()}
         faults = await faults_found(stage, [Expected(name, QUICK, sha256) for name in names], ended)
         assert not faults, "\n".join(faults[:50])
         assert not told_twice(stage.entries())
     if WHOLE:
         report(seconds, before, after, ended)
-
-
-async def warmed_up(stage: Stage, life: Life) -> tuple[list[str], Held]:
-    """The executions that it took, and what is held, when twice as many more have filled no pool further."""
-    names: list[str] = []
-    same, before = 0, await held(stage, life)
-    while same < 2:
-        number = len(names)
-        names += await run_all(stage, life, f"warm-{number}", WARM_UP)
-        now = await settled(stage, life)
-        same, before = same + 1 if now == before else 0, now
-    return names, before
 
 
 async def settled(stage: Stage, life: Life) -> Held:
@@ -67,10 +57,8 @@ async def settled(stage: Stage, life: Life) -> Held:
         before = now
 
 
-async def run_all(stage: Stage, life: Life, prefix: str, number: int) -> list[str]:
-    """Their ids."""
-    names = [f"{prefix}-{each}" for each in range(number)]
-    await create_all(life, QUICK, names)
+async def run_all(stage: Stage, life: Life, prefix: str, number: int) -> None:
+    await create_all(life, QUICK, [f"{prefix}-{each}" for each in range(number)])
     told: set[str] = set()
     ledger, read = stage.folder / "ledger", 0
 
@@ -79,12 +67,11 @@ async def run_all(stage: Stage, life: Life, prefix: str, number: int) -> list[st
         assert life.process.alive, life.process.said[-3000:]
         size = ledger.stat().st_size
         new = read_ledger(ledger, start=read, end=size)
-        told.update(e.execution_id for e in new if e.what == "completion" and e.execution_id.startswith(f"{prefix}-"))
+        told.update(e.execution_id for e in new if e.what == "completion" and e.execution_id.startswith(prefix))
         read = size
         return len(told) >= number
 
     await eventually(done, within=3000, every=0.5)
-    return names
 
 
 def most_pending(executions: Collection[Execution]) -> int:

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from . import pictures
-from .load import Held, back_to, tasks_of
+from .load import POOLED_THREADS, Held, back_to, tasks_of
 from .proving import PROVE, REPORTS, SHARE, WHOLE, table, write_report
 from .shapes import INPUT, SHAPES
 from .stage import Life, Stage, staged
@@ -67,6 +67,7 @@ async def test_the_orchestrator_does_not_grow(tmp_path: Path) -> None:
     if WHOLE:
         report(samples, slope, before, after)
     assert after == before
+    assert after.threads <= before.threads + POOLED_THREADS
     assert slope <= MOST_MB_A_MINUTE or not WHOLE  # in less time pools are still being filled
 
 
