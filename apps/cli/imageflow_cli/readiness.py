@@ -61,5 +61,8 @@ async def wait_http_ok(url: str) -> None:
 
 
 async def _until(condition: Callable[[], Awaitable[bool]]) -> None:
-    while not await condition():  # noqa: ASYNC110  # another process's state can only be polled
+    task = asyncio.current_task()
+    while not await condition():
+        if task is not None and task.cancelling():
+            raise asyncio.CancelledError  # grpc.aio loses one that comes while a call fails
         await asyncio.sleep(_POLL_SECONDS)
