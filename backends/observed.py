@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import urllib.error
 import urllib.request
@@ -11,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 
-from backends.server import Server, free_ports
+from backends.server import Server, kept_ports
 from imageflow_cli.observe.servers import Ports, Run
 
 
@@ -53,8 +52,4 @@ class ObservedServer(Server):
 
 def shared_ports(folder: Path) -> Ports:
     """The ports of the servers in one folder, taken once."""
-    file = folder / "observe-ports.json"
-    names = [field.name for field in fields(Ports)]
-    if not file.exists():
-        file.write_text(json.dumps(dict(zip(names, free_ports(len(names)), strict=True))))
-    return Ports(**json.loads(file.read_text()))
+    return Ports(**kept_ports(folder / "observe-ports.json", [field.name for field in fields(Ports)]))

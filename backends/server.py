@@ -35,7 +35,7 @@ class Server(ABC):
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         directory.mkdir(parents=True, exist_ok=True)
-        self.ports = self._keep_ports()
+        self.ports = kept_ports(directory / "ports.json", self.ports_needed)
 
     @abstractmethod
     def install(self) -> None:
@@ -139,16 +139,19 @@ class Server(ABC):
         created = psutil.Process(started.pid).create_time()
         (self.directory / "process.json").write_text(json.dumps({"pid": started.pid, "created": created}))
 
-    def _keep_ports(self) -> Mapping[str, int]:
-        file = self.directory / "ports.json"
-        if not file.exists():
-            file.write_text(json.dumps(dict(zip(self.ports_needed, free_ports(len(self.ports_needed)), strict=True))))
-        ports: dict[str, int] = json.loads(file.read_text())
-        return ports
-
     def _last_lines(self) -> str:
         log = self.directory / "log"
         return "\n".join(log.read_text(errors="replace").splitlines()[-15:]) if log.exists() else "(no log)"
+
+
+def kept_ports(file: Path, names: Sequence[str]) -> Mapping[str, int]:
+    """The ports of `names` as `file` has them from an earlier start, and new ones for those that it lacks."""
+    kept: dict[str, int] = json.loads(file.read_text()) if file.exists() else {}
+    missing = [name for name in names if name not in kept]
+    ports = {**kept, **dict(zip(missing, free_ports(len(missing)), strict=True))}
+    if missing:
+        file.write_text(json.dumps(ports))
+    return {name: ports[name] for name in names}
 
 
 def free_ports(count: int) -> list[int]:
