@@ -20,7 +20,7 @@ HERE = Path(__file__).parent
 MIB = 1024 * 1024
 MOST_GROWTH_BYTES = (64 + 16 + 16) * MIB
 """For each process: what glibc is told to keep of freed memory, what it takes in advance, and caches at work."""
-REPEATS = 10
+REPEATS = 16
 MOST_NEW_THREADS = 4
 """For each process: of its pool, those that had not begun before."""
 MOST_NEW_DESCRIPTORS = 8
