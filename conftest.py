@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -12,6 +13,10 @@ from backends.kafka_for_tests import kafka_server, kafka_settings  # noqa: F401 
 # How long an example takes says something of the machine, not of the code.
 settings.register_profile("tree", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("tree")
+
+# A shell starts what runs in the background with SIGINT ignored, and so would be all that the tests start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 pytest_plugins = ["backends.pytest_fixtures"]
 
