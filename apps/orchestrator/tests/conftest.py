@@ -1,12 +1,17 @@
-"""A catalog of made-up components, and short ways to write a pipeline."""
+"""What many tests here stand on: a catalog of made-up components, a site, a served orchestrator."""
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
+from orchestrator_executions import Site, site
+from orchestrator_scripted import eventually
+from orchestrator_served import Served, served
 
 from imageflow_common.errors import Unavailable, Violation
 from imageflow_orchestrator.component_spec import (
@@ -116,3 +121,19 @@ def catalog() -> FakeCatalog:
 @pytest.fixture(scope="session")
 def catalog_without() -> Callable[..., FakeCatalog]:
     return lambda *silent: FakeCatalog(silent=silent)
+
+
+@pytest.fixture
+async def on(tmp_path: Path) -> AsyncIterator[Site]:
+    async with site(tmp_path) as made:
+        yield made
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+@pytest.fixture
+async def at(tmp_path: Path) -> AsyncIterator[Served]:
+    """No image is left in shared memory."""
+    async with served(tmp_path) as made:
+        yield made
+        made.lock.opened.set()
+        await eventually(lambda: made.files() == [])

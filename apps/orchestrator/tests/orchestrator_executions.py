@@ -212,7 +212,7 @@ class RecordedEvents(LocalEvents):
         await super().publish(event)
 
 
-async def until(holds: Callable[[], Awaitable[bool]], *, within: float = 10.0) -> None:
+async def until(holds: Callable[[], Awaitable[object]], *, within: float = 10.0) -> None:
     """As `eventually`, for what has to be awaited."""
     async with asyncio.timeout(within):
         while not await holds():  # noqa: ASYNC110 - it asks the store

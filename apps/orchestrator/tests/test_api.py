@@ -6,61 +6,22 @@ import asyncio
 import json
 import logging
 import re
-from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import grpc
 import pytest
 from google.api.httpbody_pb2 import HttpBody
 from google.protobuf.json_format import ParseDict
+from orchestrator_calls import CHAIN, CREATE, EXECUTE, PROCESS, VALIDATE, definition, faults, image
 from orchestrator_scripted import eventually, lines, step
 from orchestrator_served import Served, picture, refused, served
 
 from imageflow.v1.execution_pb2 import Execution
 from imageflow.v1.pipeline_pb2 import ExecutePipelineRequest, Pipeline, Step
 from imageflow_common.errors import (
-    AlreadyExists,
-    ImageFlowError,
     InvalidArgument,
-    InvalidImage,
     InvalidPipeline,
-    NotFound,
-    Overloaded,
 )
-from imageflow_common.images import decode, probe
-
-EXECUTE, PROCESS = "PipelineService/ExecutePipeline", "PipelineService/ProcessImage"
-CREATE, VALIDATE = "PipelineService/CreatePipeline", "PipelineService/ValidatePipeline"
-COINS = {"modelName": "coins", "confidenceThreshold": 0.0}
-
-
-@pytest.fixture
-async def at(tmp_path: Path) -> AsyncIterator[Served]:
-    """No image is left in shared memory."""
-    async with served(tmp_path) as made:
-        yield made
-        made.lock.opened.set()
-        await eventually(lambda: made.files() == [])
-
-
-def definition(*steps: dict[str, Any], **fields: Any) -> dict[str, Any]:
-    return {"pipelineId": "p", "version": "1", "steps": list(steps), **fields}
-
-
-CHAIN = definition(
-    step("small", "resize", parameters={"width": 64, "height": 64}),
-    step("coins", "ai-detection", "small", parameters=COINS),
-    step("soft", "filter", "coins", parameters={"filter-type": "gaussian", "filter_intensity": 0.5}),
-)
-
-
-def image(data: bytes | None = None, content_type: str = "image/png") -> HttpBody:
-    return HttpBody(content_type=content_type, data=picture() if data is None else data)
-
-
-def faults(error: ImageFlowError) -> dict[str, str]:
-    return {violation.field: violation.description for violation in error.violations}
 
 
 async def test_a_definition_in_json_runs_over_an_image_in_the_store(at: Served) -> None:
@@ -225,21 +186,6 @@ async def ended(at: Served, execution_id: str) -> Execution:
         await asyncio.sleep(0.005)
 
 
-async def test_a_caller_of_process_who_goes_away_frees_the_slot(tmp_path: Path) -> None:
-    """R54, R75"""
-    async with served(tmp_path, max_running_executions=1, max_waiting_executions=1) as at:
-        await at.json(CREATE, definition(step("a", "wait")))
-        await at.json(CREATE, CHAIN | {"pipelineId": "chain"})
-        call = at.start(PROCESS, pipeline_id="p", body=image())
-        waiting = asyncio.ensure_future(call)
-        await eventually(at.lock.entered.is_set)
-
-        call.cancel()
-        await asyncio.wait([waiting])
-
-        assert (await at.call(PROCESS, pipeline_id="chain", body=image())).content_type == "image/png"
-
-
 async def test_a_step_that_takes_too_long_fails_by_its_own_deadline(at: Served) -> None:
     """R54"""
     await at.upload("in.png", picture())
@@ -280,208 +226,6 @@ async def test_more_faults_than_a_header_holds_are_counted(at: Served) -> None:
 
     assert 2 < len(error.violations) < 100
     assert re.fullmatch(r"and \d{3} more", error.violations[-1].description)
-
-
-async def test_an_image_goes_in_and_an_image_comes_out(at: Served) -> None:
-    """R4, R13, R21: with what was found in the headers."""
-    await at.json(CREATE, CHAIN)
-
-    answer: HttpBody = await at.call(PROCESS, pipeline_id="p", set=["coins.maxDetections=3"], body=image())
-
-    assert answer.content_type == "image/png"
-    assert probe(answer.data).width == 64
-    headers = at.initial_metadata
-    timing = str(headers["server-timing"])
-    assert [part.partition(";")[0] for part in timing.split(", ")] == [
-        "total", "overhead", "queue", "plan", "small", "coins", "soft",
-    ]  # fmt: skip
-    found = json.loads(headers["imageflow-detections"])
-    assert headers["imageflow-detection-count"] == str(len(found)) == "3"
-    assert set(found[0]) == {"stepId", "label", "confidence", "box", "inputBox"}
-    error = await refused(
-        lambda: at.call("ExecutionService/GetExecution", execution_id=headers["imageflow-execution-id"])
-    )
-    assert isinstance(error, NotFound)
-
-
-async def test_detections_that_do_not_fit_a_header_are_cut_and_counted(at: Served) -> None:
-    await at.json(CREATE, CHAIN)
-
-    await at.call(PROCESS, pipeline_id="p", set=["coins.nmsThreshold=1"], body=image())
-
-    text = str(at.initial_metadata["imageflow-detections"])
-    assert len(text) <= 4_096
-    assert 0 < len(json.loads(text)) < int(str(at.initial_metadata["imageflow-detection-count"]))
-
-
-async def test_what_a_fallback_of_another_kind_found_is_not_taken_for_detections(at: Served) -> None:
-    """R52"""
-    fallback = {"componentName": "filter"}
-    look = step("look", "detect", parameters={"modelName": "nothing"}, onFailure="FALLBACK", fallback=fallback)
-    await at.json(CREATE, definition(look))
-
-    answer = await at.call(PROCESS, pipeline_id="p", body=image())
-
-    assert probe(answer.data).width == 320
-    assert at.initial_metadata["imageflow-detections"] == "[]"
-
-
-async def test_a_looker_alone_answers_the_image_it_looked_at(at: Served) -> None:
-    await at.json(CREATE, definition(step("look", "detect", parameters=COINS)))
-
-    answer = await at.call(PROCESS, pipeline_id="p", body=image())
-
-    assert decode(answer.data).array.tobytes() == decode(picture()).array.tobytes()
-
-
-async def test_an_output_step_in_the_middle_is_answered_encoded(at: Served) -> None:
-    """R13"""
-    steps = (step("a", "resize", parameters={"width": 50}), step("b", "resize", "a", parameters={"width": 20}))
-    await at.json(CREATE, definition(*steps, outputStep="a"))
-
-    answer = await at.call(PROCESS, pipeline_id="p", output_format="webp", quality=50, body=image())
-
-    assert (answer.content_type, probe(answer.data).width) == ("image/webp", 50)
-
-
-@pytest.mark.parametrize(
-    ("fields", "reason"),
-    [
-        ({"body": image(b"no image")}, "UNSUPPORTED_IMAGE"),
-        ({"body": image(b"")}, "INVALID_IMAGE"),
-        ({"body": image(picture()[:300])}, "INVALID_IMAGE"),
-        ({"body": image(content_type="image/jpeg")}, "UNSUPPORTED_IMAGE"),
-        ({"body": image(), "set": ["coins.modelName=nothing"]}, "MODEL_NOT_FOUND"),
-        ({"body": image(), "set": ["soft.filterType=blur"]}, "INVALID_PIPELINE"),
-        ({"body": image(), "set": ["soft.filterType"]}, "INVALID_ARGUMENT"),
-        ({"body": image(), "output_format": "gif"}, "INVALID_ARGUMENT"),
-        ({"body": image(), "version": "9"}, "PIPELINE_NOT_FOUND"),
-        ({"body": image(), "pipeline_id": "nothing"}, "PIPELINE_NOT_FOUND"),
-        ({"body": image(), "pipeline_id": "../x"}, "INVALID_KEY"),
-        ({"body": image(), "execution_id": "a b"}, "INVALID_ARGUMENT"),
-    ],
-)
-async def test_processing_that_cannot_be_is_the_failing_steps_error(
-    at: Served, fields: dict[str, Any], reason: str
-) -> None:
-    """R5"""
-    await at.json(CREATE, CHAIN)
-
-    error = await refused(lambda: at.call(PROCESS, **{"pipeline_id": "p", **fields}))
-
-    assert error.reason == reason
-    assert not isinstance(error, type(ImageFlowError))
-
-
-async def test_a_failed_processing_leaves_a_record_that_its_error_names(at: Served) -> None:
-    await at.json(CREATE, CHAIN)
-
-    error = await refused(lambda: at.call(PROCESS, pipeline_id="p", body=image(picture()[:300])))
-
-    assert isinstance(error, InvalidImage | InvalidArgument)
-    assert error.metadata["stepId"] == "small"
-    record = await at.call("ExecutionService/GetExecution", execution_id=error.metadata["executionId"])
-    assert record.status == Execution.FAILED
-
-
-async def test_what_is_too_much_is_told_to_come_back(tmp_path: Path) -> None:
-    """R75"""
-    async with served(tmp_path, max_running_executions=1, max_waiting_executions=1) as at:
-        await at.json(CREATE, definition(step("a", "wait")))
-        first = asyncio.create_task(at.call(PROCESS, pipeline_id="p", body=image()))
-        await eventually(at.lock.entered.is_set)
-        second = asyncio.create_task(at.call(PROCESS, pipeline_id="p", body=image()))
-        await eventually(lambda: at.orchestrator.engine.admission.waiting == 1)
-
-        error = await refused(lambda: at.call(PROCESS, pipeline_id="p", body=image()))
-
-        assert isinstance(error, Overloaded)
-        assert error.retry_after is not None
-        at.lock.opened.set()
-        await asyncio.gather(first, second)
-
-
-async def test_definitions_are_stored_listed_and_deleted(at: Served) -> None:
-    for version in ("1", "2"):
-        stored = await at.json(CREATE, {**CHAIN, "version": version})
-        assert (stored.pipeline_id, stored.version) == ("p", version)
-    await at.json(CREATE, {**CHAIN, "pipelineId": "q"})
-
-    newest = await at.call("PipelineService/GetPipeline", pipeline_id="p")
-    assert newest.version == "2"
-    listed = await at.call("PipelineService/ListPipelines", page_size=1)
-    assert [each.pipeline_id for each in listed.pipelines] == ["p"]
-    rest = await at.call("PipelineService/ListPipelines", page_token=listed.next_page_token)
-    assert [each.pipeline_id for each in rest.pipelines] == ["q"]
-    versions = await at.call("PipelineService/ListPipelines", pipeline_id="p")
-    assert [each.version for each in versions.pipelines] == ["2", "1"]
-    await at.call("PipelineService/DeletePipeline", pipeline_id="p")
-    assert isinstance(await refused(lambda: at.call("PipelineService/GetPipeline", pipeline_id="p")), NotFound)
-
-
-async def test_another_definition_under_a_stored_version_is_refused(at: Served) -> None:
-    await at.json(CREATE, CHAIN)
-    await at.json(CREATE, CHAIN)
-
-    error = await refused(lambda: at.json(CREATE, {**CHAIN, "pipelineName": "another"}))
-
-    assert isinstance(error, AlreadyExists)
-
-
-@pytest.mark.parametrize(
-    ("change", "field"),
-    [
-        ({"version": ""}, "version"),
-        ({"version": None}, "version"),
-        ({"globalParameters": {"executionId": "e"}}, "globalParameters.executionId"),
-        ({"steps": []}, "steps"),
-        ({"body": {}}, "body"),
-    ],
-)
-async def test_a_definition_that_cannot_be_stored_is_refused_with_its_fault(
-    at: Served, change: dict[str, Any], field: str
-) -> None:
-    error = await refused(lambda: at.json(CREATE, {**CHAIN, **change}))
-
-    assert list(faults(error)) == [field]
-
-
-async def test_executions_are_listed_newest_first_by_state_and_pipeline(at: Served) -> None:
-    await at.upload("in.png", picture())
-    await at.upload("bad.png", b"\x89PNG\r\n\x1a\n")
-    for number, key in enumerate(("in.png", "bad.png")):
-        pipeline = {**definition(step("a", "resize")), "pipelineId": f"p{number}"}
-        await at.json(EXECUTE, {"pipeline": pipeline, "inputPath": key, "executionId": f"e{number}"})
-
-    async def ids(**fields: Any) -> list[str]:
-        listed = await at.call("ExecutionService/ListExecutions", **fields)
-        return [each.execution_id for each in listed.executions]
-
-    assert await ids() == ["e1", "e0"]
-    assert await ids(status=Execution.FAILED) == ["e1"]
-    assert await ids(pipeline_id="p0") == ["e0"]
-    assert await at.call("ExecutionService/ListExecutions", metadata=[("x-client-id", "other")]) is not None
-    other = await at.call("ExecutionService/ListExecutions", metadata=[("x-client-id", "other")])
-    assert list(other.executions) == []
-
-
-@pytest.mark.parametrize("method", ["ExecutionService/ListExecutions", "PipelineService/ListPipelines"])
-@pytest.mark.parametrize("fields", [{"page_token": "garbage"}, {"page_size": 1_001}])
-async def test_a_page_that_cannot_be_is_an_invalid_argument(at: Served, method: str, fields: dict[str, Any]) -> None:
-    assert isinstance(await refused(lambda: at.call(method, **fields)), InvalidArgument)
-
-
-async def test_a_client_sees_its_own_executions_only(at: Served) -> None:
-    """The namespace is the client's."""
-    await at.upload("in.png", picture())
-    request = ParseDict({"pipeline": CHAIN, "inputPath": "in.png", "executionId": "e"}, ExecutePipelineRequest())
-
-    done = await at.call(EXECUTE, request, metadata=[("x-client-id", "ada")])
-
-    assert (done.namespace, done.final_output_path) == ("ada", "artifacts/ada/e/soft/1")
-    assert isinstance(await refused(lambda: at.call("ExecutionService/GetExecution", execution_id="e")), NotFound)
-    error = await refused(lambda: at.call(EXECUTE, request, metadata=[("x-client-id", "../ada")]))
-    assert list(faults(error)) == ["namespace"]
 
 
 async def test_the_callers_trace_goes_on_through_the_execution(at: Served, caplog: pytest.LogCaptureFixture) -> None:

@@ -40,12 +40,6 @@ HOSTILE_KEYS = [
 ]
 
 
-@pytest.fixture
-async def at(tmp_path: Path) -> AsyncIterator[Served]:
-    async with served(tmp_path) as made:
-        yield made
-
-
 async def upload(at: Served, *parts: UploadImageRequest) -> StoredImage:
     async def sent() -> AsyncIterator[UploadImageRequest]:
         for part in parts:

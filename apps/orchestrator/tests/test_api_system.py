@@ -28,12 +28,6 @@ SERVICES = {
 }
 
 
-@pytest.fixture
-async def at(tmp_path: Path) -> AsyncIterator[Served]:
-    async with served(tmp_path) as made:
-        yield made
-
-
 async def test_every_component_is_listed_with_what_it_takes(at: Served) -> None:
     """R24"""
     listed = await at.call("CatalogService/ListComponents")

@@ -3,43 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from orchestrator_executions import Site, site, until
-from orchestrator_scripted import Gate, eventually, lines, never, step
+from orchestrator_scripted import Gate, eventually, never, step
 
 from imageflow.v1.execution_pb2 import Execution
 from imageflow.v1.record_pb2 import ExecutionRecord
 from imageflow_common.errors import (
     AlreadyExists,
-    DataLoss,
-    FailedPrecondition,
     InvalidImage,
-    NotFound,
     ObjectNotFound,
     Overloaded,
     StorageFull,
     Unavailable,
 )
-from imageflow_common.keys import pending_key, record_key
 from imageflow_common.store import ObjectKey
 from imageflow_orchestrator import executions as module
 from imageflow_orchestrator.claim import new_record
 from imageflow_orchestrator.engine import Requested
-from imageflow_orchestrator.planned import SYNCHRONOUS
-from imageflow_orchestrator.records import now
-
-
-@pytest.fixture
-async def on(tmp_path: Path) -> AsyncIterator[Site]:
-    async with site(tmp_path) as made:
-        yield made
-    assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
 async def test_an_accepted_execution_is_pending_then_runs_and_its_completion_is_told_once(on: Site) -> None:
@@ -155,120 +140,6 @@ async def test_two_namespaces_may_use_one_id(on: Site) -> None:
     assert (first.final_output_path, second.final_output_path) == ("artifacts/a/e/a/1", "out.jpg")
 
 
-async def test_a_pending_execution_is_cancelled_before_it_ever_ran(on: Site) -> None:
-    """R54"""
-    on.at.caller.script = {"a": [never] * 9}
-    for number in range(4):
-        await on.accept(on.request(), f"busy{number}")
-    await on.accept(on.request())
-    await eventually(lambda: len(on.at.caller.calls) == 4)
-
-    cancelled = await on.executions.cancel("default", "e", "not wanted")
-
-    assert (cancelled.status, cancelled.error.message) == (Execution.CANCELLED, "not wanted")
-    assert len(on.at.caller.calls) == 4
-    assert [each["status"] for each in on.completions()] == ["cancelled"]
-    assert len(await on.markers()) == 4
-
-
-async def test_an_execution_is_cancelled_in_the_very_moment_of_its_acceptance(on: Site) -> None:
-    await on.accept(on.request())
-    cancelled = await on.executions.cancel("default", "e", "")
-
-    assert cancelled.status == Execution.CANCELLED
-    assert await on.markers() == []
-
-
-async def test_a_running_execution_is_cancelled_and_so_is_what_it_calls(on: Site) -> None:
-    """R54"""
-    on.at.caller.script = {"b": [never]}
-    await on.accept(on.request(step("a"), step("b", "filter", "a")))
-    await eventually(lambda: on.at.caller.running == {"b"})
-
-    cancelled = await on.executions.cancel("default", "e", "")
-
-    assert (cancelled.status, cancelled.error.code) == (Execution.CANCELLED, "CANCELLED")
-    assert cancelled.results["a"].status == Execution.COMPLETED
-    assert on.at.caller.cancelled == ["b"]
-    assert on.states() == ["running", "cancelled"]
-
-
-@pytest.mark.parametrize("write", [1, 2, 3, 4, 5, 6, 7, 8])
-async def test_a_cancel_during_any_write_ends_the_execution_all_the_same(on: Site, write: int) -> None:
-    """As CANCELLED, or as what it had come to by then; never is the request lost."""
-    on.store.writes = 0
-    reached, go_on = asyncio.Event(), asyncio.Event()
-    counted = on.store._counted
-
-    def slow() -> Any:
-        async def wait() -> None:
-            reached.set()
-            await go_on.wait()
-
-        return _Before(counted(), wait if on.store.writes == write - 1 and not reached.is_set() else None)
-
-    on.store._counted = slow  # type: ignore[method-assign]
-    accepting = asyncio.create_task(on.accept(on.request(step("a"), step("b", "filter", "a"))))
-    await reached.wait()
-
-    if on.executions.live("default", "e") is not None:
-        cancelling = asyncio.create_task(on.executions.cancel("default", "e", ""))
-        await asyncio.sleep(0)
-        go_on.set()
-        await asyncio.wait([cancelling])
-    go_on.set()
-    await accepting
-    done = await on.ended()
-
-    assert done.status in (Execution.CANCELLED, Execution.COMPLETED)
-    assert len(on.completions()) == 1
-    assert on.completions()[0]["status"] == Execution.State.Name(done.status).lower()
-    assert await on.markers() == []
-
-
-class _Before:
-    def __init__(self, inner: Any, before: Any) -> None:
-        self._inner, self._before = inner, before
-
-    async def __aenter__(self) -> None:
-        if self._before is not None:
-            await self._before()
-        await self._inner.__aenter__()
-
-    async def __aexit__(self, *error: object) -> Any:
-        return await self._inner.__aexit__(*error)
-
-
-async def test_a_finished_execution_cannot_be_cancelled_and_an_unknown_one_is_not_found(on: Site) -> None:
-    await on.accept(on.request())
-    done = await on.ended()
-
-    with pytest.raises(FailedPrecondition) as caught:
-        await on.executions.cancel("default", "e", "")
-    with pytest.raises(NotFound):
-        await on.executions.cancel("default", "f", "")
-    with pytest.raises(NotFound):
-        await on.executions.cancel("other", "e", "")
-
-    assert caught.value.reason == "EXECUTION_ENDED"
-    assert await on.record() == done
-
-
-async def test_another_caller_may_cancel_one_that_somebody_waits_for(on: Site) -> None:
-    on.at.caller.script = {"a": [never]}
-    executing = asyncio.create_task(on.execute(on.request()))
-    await eventually(lambda: on.at.caller.running == {"a"})
-
-    cancelled = await on.executions.cancel("default", "e", "enough")
-
-    assert (await executing).status == cancelled.status == Execution.CANCELLED
-    assert cancelled.error.message == "enough"
-
-
-async def _there(on: Site, key: ObjectKey) -> bool:
-    return bool(await on.keys(key))
-
-
 async def test_the_caller_of_an_asynchronous_execution_may_go_away_at_any_time(on: Site) -> None:
     accepting = asyncio.create_task(on.accept(on.request()))
     await asyncio.sleep(0)
@@ -298,7 +169,7 @@ async def test_success_is_not_seen_before_it_is_stored(on: Site) -> None:
     """R14"""
     on.store.holds = "out.jpg.json"
     await on.accept(on.request(output_path="out.jpg"))
-    await until(lambda: _there(on, ObjectKey("out.jpg.json")))
+    await until(lambda: on.keys(ObjectKey("out.jpg.json")))
 
     standing = await on.executions.known("default", "e")
 
@@ -379,41 +250,6 @@ async def test_a_marker_that_cannot_be_removed_does_not_change_the_outcome(on: S
     assert await on.record() == done
 
 
-async def test_stopping_lets_what_runs_finish_and_leaves_the_rest_to_the_next(tmp_path: Path) -> None:
-    gate = Gate()
-    async with site(tmp_path, max_running=1, script={"a": [gate]}) as first:
-        await first.accept(first.request(), "runs")
-        await eventually(lambda: first.at.caller.running == {"a"})
-        await first.accept(first.request(), "waits")
-        stopping = asyncio.create_task(first.executions.stop(10))
-        await asyncio.sleep(0)
-        gate.open()
-        await stopping
-        assert (await first.record("runs")).status == Execution.COMPLETED
-        assert (await first.record("waits")).status == Execution.PENDING
-        with pytest.raises(Overloaded):
-            await first.accept(first.request(), "late")
-
-    async with site(tmp_path) as second:
-        await second.executions.recover()
-        assert (await second.ended("waits")).status == Execution.COMPLETED
-
-
-async def test_what_does_not_finish_within_the_grace_is_resumed_by_the_next(tmp_path: Path) -> None:
-    """R55"""
-    async with site(tmp_path, script={"b": [never]}) as first:
-        await first.accept(first.request(step("a"), step("b", "filter", "a")))
-        await eventually(lambda: first.at.caller.running == {"b"})
-        await until(lambda: _there(first, ObjectKey("artifacts/default/e/a/1")))
-        await first.executions.stop(0.01)
-        assert (await first.record()).status == Execution.RUNNING
-
-    async with site(tmp_path) as second:
-        await second.executions.recover()
-        assert (await second.ended()).status == Execution.COMPLETED
-        assert [call.step_id for call in second.at.caller.calls] == ["b"]
-
-
 async def test_an_accepted_execution_waits_for_a_component_that_is_down_and_holds_no_slot(
     on: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -448,177 +284,6 @@ async def test_past_the_most_pending_executions_more_are_told_to_come_back(tmp_p
         assert caught.value.retry_after is not None
         assert caught.value.retry_after > timedelta(0)
         assert not await on.keys(".imageflow/records/default/c")
-
-
-@pytest.mark.parametrize("damage", [b"", b"[]", b'{"schemaVersion": 1, "execution": 5}'])
-async def test_a_damaged_record_is_reported_and_set_aside_and_all_else_goes_on(
-    tmp_path: Path, damage: bytes, caplog: pytest.LogCaptureFixture
-) -> None:
-    async with site(tmp_path) as first:
-        first.executions._holds_queue = False
-        for execution_id in ("bad", "good"):
-            await first.accept(first.request(), execution_id)
-        await first.store.put(record_key("default", "bad"), damage, media_type="application/json")
-
-    async with site(tmp_path) as second:
-        await second.executions.recover()
-        assert (await second.ended("good")).status == Execution.COMPLETED
-        await second.executions.recover()
-
-        assert [line["execution_id"] for line in lines(caplog, "record.set_aside")] == ["bad"]
-        assert await second.markers() == []
-        assert (await second.store.get(record_key("default", "bad"))).data == damage
-        with pytest.raises(DataLoss):
-            await second.executions.known("default", "bad")
-
-
-async def test_a_record_that_nobody_can_take_up_stops_no_other(
-    on: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    on.executions._holds_queue = False
-    await on.accept(on.request(), "bad")
-    await on.accept(on.request(), "good")
-    begin = on.executions._begin
-
-    def broken(held: Any) -> None:
-        if held.record.execution.execution_id == "bad":
-            raise ZeroDivisionError
-        begin(held)
-
-    monkeypatch.setattr(on.executions, "_begin", broken)
-    await on.executions.recover()
-    await on.executions.recover()
-
-    assert (await on.ended("good")).status == Execution.COMPLETED
-    assert [line["error_type"] for line in lines(caplog, "execution.not_recovered")] == ["ZeroDivisionError"]
-
-
-async def test_a_record_of_a_later_version_is_left_to_that_version(on: Site, caplog: pytest.LogCaptureFixture) -> None:
-    on.executions._holds_queue = False
-    await on.accept(on.request())
-    record = json.loads((await on.store.get(record_key("default", "e"))).data)
-    record["schemaVersion"] = 2
-    later = json.dumps(record).encode()
-    await on.store.put(record_key("default", "e"), later, media_type="application/json")
-
-    await on.executions.recover()
-    await on.executions.recover()
-
-    assert [line["error_type"] for line in lines(caplog, "record.set_aside")] == ["UNKNOWN_RECORD_VERSION"]
-    assert len(await on.markers()) == 1
-    assert (await on.store.get(record_key("default", "e"))).data == later
-
-
-async def test_a_marker_without_a_record_is_removed_once_nobody_can_be_about_to_write_it(on: Site) -> None:
-    for execution_id, age in (("old", timedelta(minutes=2)), ("new", timedelta(0))):
-        await on.store.put(pending_key("default", now() - age, execution_id), b"", media_type="text/plain")
-    await on.store.put(ObjectKey(".imageflow/pending/stray"), b"", media_type="text/plain")
-
-    await on.executions.recover()
-
-    left = [key for key in await on.markers() if not key.endswith("stray")]
-    assert [key.rpartition("/")[2] for key in left] == ["new"]
-
-
-async def test_a_marker_that_lost_the_race_for_its_id_is_removed_and_nothing_told(on: Site) -> None:
-    await on.accept(on.request())
-    await on.ended()
-    told = len(on.told)
-    await on.store.put(pending_key("default", now() - timedelta(hours=1), "e"), b"", media_type="text/plain")
-
-    await on.executions.recover()
-
-    assert (await on.markers(), len(on.told)) == ([], told)
-
-
-async def test_looking_for_what_is_pending_while_it_is_accepted_begins_nothing_twice(on: Site) -> None:
-    async def look() -> None:
-        for _ in range(50):
-            await on.executions.recover()
-
-    looking = asyncio.create_task(look())
-    for number in range(20):
-        await on.accept(on.request(), f"e{number}")
-    await looking
-    for number in range(20):
-        await on.ended(f"e{number}")
-
-    assert len(on.at.caller.calls) == 20
-
-
-async def test_one_that_somebody_waited_for_when_the_process_ended_is_closed_after_its_deadline(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with site(tmp_path) as first:
-        request = first.request()
-        plan = first.planner.given(request.pipeline, {}, defaults=SYNCHRONOUS)
-        record = new_record(request, plan, Requested(execution_id="e"), ExecutionRecord.SYNCHRONOUS)
-        await first.records.create(record, pending=True)
-
-    async with site(tmp_path) as second:
-        await second.executions.recover()
-        assert (await second.record()).status == Execution.PENDING
-        monkeypatch.setattr(module, "deadline_passed", lambda _record: True)
-        await second.executions.recover()
-
-        done = await second.record()
-        assert (done.status, done.error.reason) == (Execution.FAILED, "INTERRUPTED")
-        assert (len(second.completions()), await second.markers()) == (1, [])
-        assert second.at.caller.calls == []
-
-
-async def test_one_orchestrator_accepts_and_the_one_that_holds_the_queue_runs(tmp_path: Path) -> None:
-    async with site(tmp_path) as accepting, site(tmp_path) as running:
-        accepting.executions._holds_queue = False
-        await accepting.accept(accepting.request())
-        await running.executions.recover()
-        await running.ended()
-
-        assert (len(accepting.at.caller.calls), len(running.at.caller.calls)) == (0, 1)
-
-
-async def test_another_orchestrator_cancels_by_a_mark_that_the_runner_sees_when_it_writes(tmp_path: Path) -> None:
-    gate = Gate()
-    async with site(tmp_path) as other, site(tmp_path, script={"a": [gate], "b": [never]}) as running:
-        await running.accept(running.request(step("a"), step("b", "filter", "a")))
-        await eventually(lambda: running.at.caller.running == {"a"})
-
-        await other.executions.cancel("default", "e", "from afar")
-        gate.open()
-
-        done = await running.ended()
-        assert (done.status, done.error.message) == (Execution.CANCELLED, "from afar")
-
-
-async def test_a_mark_on_an_execution_that_waits_is_seen_before_it_runs(tmp_path: Path) -> None:
-    async with site(tmp_path) as other, site(tmp_path) as running:
-        other.executions._holds_queue = False
-        await other.accept(other.request())
-        await other.executions.cancel("default", "e", "never mind")
-        await running.executions.recover()
-
-        assert (await running.ended()).status == Execution.CANCELLED
-        assert running.at.caller.calls == []
-
-
-async def test_an_execution_that_another_orchestrator_ended_is_written_and_told_no_more(
-    on: Site, caplog: pytest.LogCaptureFixture
-) -> None:
-    """The older is fenced."""
-    gate = Gate()
-    on.at.caller.script = {"a": [gate]}
-    await on.accept(on.request())
-    await eventually(lambda: on.at.caller.running == {"a"})
-    held = await on.records.hold("default", "e")
-    held.record.execution.status = Execution.FAILED
-    await on.records.replace(held, held.record)
-
-    gate.open()
-    await eventually(lambda: on.executions.live("default", "e") is None)
-
-    assert (await on.record()).status == Execution.FAILED
-    assert on.completions() == []
-    assert [line["execution_id"] for line in lines(caplog, "execution.fenced")] == ["e"]
 
 
 async def test_a_run_that_waits_for_its_next_attempt_holds_no_slot(tmp_path: Path) -> None:

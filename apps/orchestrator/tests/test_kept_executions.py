@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from orchestrator_executions import Site, site
+from orchestrator_executions import Site
 from orchestrator_scripted import JPEG, never, step
 
 from imageflow.v1 import execution_service_pb2 as service
@@ -29,12 +27,6 @@ class Caller:
 
 CONTEXT = cast(Any, Caller())
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
-
-
-@pytest.fixture
-async def on(tmp_path: Path) -> AsyncIterator[Site]:
-    async with site(tmp_path) as made:
-        yield made
 
 
 async def record(on: Site, number: int, **fields: Any) -> None:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-from orchestrator_executions import Site, site
+from orchestrator_executions import Site
 from orchestrator_scripted import Gate, never, step
 
 from imageflow.v1.execution_pb2 import Execution
@@ -15,12 +13,6 @@ from imageflow_common.errors import AlreadyExists, FailedPrecondition, InvalidAr
 from imageflow_common.store import ObjectKey
 
 CHAIN = (step("a", "resize"), step("b", "filter", "a"), step("c", "filter", "b"))
-
-
-@pytest.fixture
-async def on(tmp_path: Path) -> AsyncIterator[Site]:
-    async with site(tmp_path) as made:
-        yield made
 
 
 async def run(on: Site, *, fails: str = "", **fields: Any) -> Execution:

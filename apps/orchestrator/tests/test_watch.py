@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -14,12 +13,6 @@ from imageflow.v1.execution_pb2 import Execution
 from imageflow.v1.execution_service_pb2 import ExecutionEvent
 from imageflow_common.errors import NotFound
 from imageflow_orchestrator import watch as module
-
-
-@pytest.fixture
-async def on(tmp_path: Path) -> AsyncIterator[Site]:
-    async with site(tmp_path) as made:
-        yield made
 
 
 class Watching:
