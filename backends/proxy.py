@@ -21,6 +21,8 @@ class Weather:
     """Before each piece, in either direction."""
     swallows_requests: bool = False
     """What clients send arrives nowhere, and nobody says so."""
+    ends_requests_after_bytes: int | None = None
+    """Once: what a client sends in a connection ends there for the server, which may still answer."""
     swallows_answers: bool = False
     """What servers answer arrives nowhere: half of the connection is open."""
     resets_after_bytes: int | None = None
@@ -74,8 +76,16 @@ class TcpProxy:
             self._connections.discard(task)
 
     async def _requests(self, reader: asyncio.StreamReader, to: asyncio.StreamWriter) -> None:
+        asked, ended = 0, False
         while data := await reader.read(_CHUNK_BYTES):
             await asyncio.sleep(self.weather.latency_seconds)
+            asked += len(data)
+            limit = self.weather.ends_requests_after_bytes
+            if limit is not None and asked > limit:
+                self.weather.ends_requests_after_bytes, ended = None, True
+                to.write_eof()
+            if ended:
+                continue
             if not self.weather.swallows_requests:
                 to.write(data)
                 await to.drain()

@@ -13,9 +13,10 @@ from typing import Any, Literal
 import aiohttp
 from aiobotocore.config import AioConfig
 from aiobotocore.session import get_session
+from botocore.exceptions import ClientError
 
 from imageflow_common.errors import DataLoss, Unavailable
-from imageflow_common.store_s3_errors import FAULTS, our_error
+from imageflow_common.store_s3_errors import FAULTS, INCOMPLETE, code_of, our_error
 
 _ATTEMPTS = 3
 _CONNECT_SECONDS = 3.0
@@ -74,10 +75,16 @@ class S3Client:
         self._closed = False
 
     async def call(self, operation: str, **arguments: Any) -> Answer:
-        """One operation on the bucket, by its name in snake case; not one whose answer is a stream."""
+        """One operation on the bucket, by its name in snake case; not one whose answer is a stream. What arrived in
+        part is sent again."""
         async with self._at_work():
-            answer: Answer = await getattr(self._client, operation)(Bucket=self._bucket, **arguments)
-            return answer
+            for _ in range(_ATTEMPTS - 1):
+                try:
+                    return await self._call(operation, arguments)
+                except ClientError as exc:
+                    if code_of(exc) not in INCOMPLETE:
+                        raise
+            return await self._call(operation, arguments)
 
     async def read(self, **arguments: Any) -> tuple[Answer, bytes]:
         """GetObject with all its bytes. What breaks off is asked for again. Raises `DataLoss` for fewer bytes than
@@ -111,6 +118,10 @@ class S3Client:
         self._closed = True
         await self._idle.wait()
         await self._closing.aclose()
+
+    async def _call(self, operation: str, arguments: Answer) -> Answer:
+        answer: Answer = await getattr(self._client, operation)(Bucket=self._bucket, **arguments)
+        return answer
 
     async def _read(self, arguments: Answer) -> tuple[Answer, bytes]:
         answer: Answer = await self._client.get_object(Bucket=self._bucket, **arguments)

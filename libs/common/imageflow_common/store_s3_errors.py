@@ -30,6 +30,10 @@ from imageflow_common.errors import (
 FAULTS = (ClientError, BotoCoreError, aiohttp.ClientError, TimeoutError, OSError)
 """What a call to a server raises when something is wrong with it or the way to it."""
 
+INCOMPLETE = {"IncompleteBody", "ClientDisconnected"}
+"""Of a request that arrived in part, or that MinIO's disk took in part since it is full: nothing is written, and the
+same request again succeeds or is told why not."""
+
 BUCKET_EXISTS = "BUCKET_EXISTS"
 """The reason of `FailedPrecondition` when a bucket that is to be made is there and ours."""
 
@@ -87,6 +91,8 @@ def _answered(code: str, status: int) -> ImageFlowError:
         return PermissionDenied("the object store's clock is not ours", reason="STORE_CLOCK")
     if status in _DENIED_STATUS:
         return PermissionDenied(f"the object store refuses us ({code})", reason="STORE_DENIED")
+    if code in INCOMPLETE:
+        return Unavailable("the object store got the request in part only", reason="STORE_UNREACHABLE")
     if code in _SLOW or status in (429, 503):
         return Unavailable("the object store asks to be called less often", reason="STORE_SLOW")
     if status >= 500:

@@ -153,6 +153,16 @@ async def test_a_reset_connection_is_made_again(config: S3Config, minio: S3Serve
         assert proxy.accepted >= before + 2
 
 
+async def test_a_request_that_arrives_in_part_is_sent_again(config: S3Config, minio: S3Server) -> None:
+    async with through_proxy(config, minio) as (store, proxy):
+        data = os.urandom(MIB)
+        await proxy.reset_all()
+        proxy.weather.ends_requests_after_bytes = MIB // 2
+        await store.put(A, data, media_type=PNG, if_absent=True)
+        assert proxy.weather.ends_requests_after_bytes is None
+        assert (await store.get(A)).data == data
+
+
 async def test_an_answer_that_is_cut_off_is_asked_for_again_and_never_taken_for_whole(
     config: S3Config, minio: S3Server
 ) -> None:
