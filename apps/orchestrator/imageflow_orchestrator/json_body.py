@@ -24,6 +24,7 @@ M = TypeVar("M", bound=Message)
 
 MAX_BODY_BYTES = 4 * 1024 * 1024
 MAX_ITEMS = 1_000
+MAX_FREE_VALUES = 20_000  # in all free-form objects of one body (a step's parameters): each costs some 10 µs
 _MOST_FAULTS = 1_000
 _MOST_SUGGESTIONS = 50
 _SHOWN_CHARACTERS = 100
@@ -88,6 +89,7 @@ class _Walk:
         self._hidden = hidden
         self._found: list[Violation] = []
         self._unsaid = 0
+        self._values = 0
 
     def violations(self) -> list[Violation]:
         more = [Violation("", f"and {self._unsaid:,} more faults")] if self._unsaid else []
@@ -147,6 +149,11 @@ class _Walk:
         if field.enum_type is not None and not _names_a_value(value[field.json_name], field):
             self._fault(path, f"expected {_expected(field)}")
             return False
+        if _is_free(field):
+            self._values += _count(value, MAX_FREE_VALUES + 1 - self._values)
+            if self._values > MAX_FREE_VALUES:
+                self._fault(path, f"more than {MAX_FREE_VALUES:,} values in the body's parameters")
+                return False
         try:
             ParseDict(value, GetMessageClass(cast(Descriptor, field.containing_type))())
         except (ParseError, ValueError, OverflowError, RecursionError, AttributeError, TypeError) as exc:
@@ -171,6 +178,26 @@ class _Walk:
 
 def _names_a_value(value: JsonValue, field: FieldDescriptor) -> bool:
     return isinstance(value, str) and field.enum_type is not None and value in field.enum_type.values_by_name
+
+
+def _is_free(field: FieldDescriptor) -> bool:
+    return field.message_type is not None and field.message_type.full_name == "google.protobuf.Struct"
+
+
+def _count(value: JsonValue, most: int) -> int:
+    """How many values stand in it, itself included; counts no further than `most`."""
+    found, waiting = 0, [iter([value])]
+    while waiting and found < most:
+        for item in waiting[-1]:
+            found += 1
+            if isinstance(item, dict | list):
+                waiting.append(iter(item.values() if isinstance(item, dict) else item))
+                break
+            if found >= most:
+                break
+        else:
+            waiting.pop()
+    return found
 
 
 def _is_map(field: FieldDescriptor) -> bool:

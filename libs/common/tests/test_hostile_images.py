@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import struct
-import time
 import zlib
 from typing import Any
 
@@ -162,11 +161,9 @@ def test_a_bomb_is_refused_before_it_is_decoded() -> None:
     body = zlib.compress(bytes(20_001 * 20_000), 9)
     header = struct.pack(">IIBBBBB", 20_000, 20_000, 8, 0, 0, 0, 0)
     bomb = b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", header) + png_chunk(b"IDAT", body) + png_chunk(b"IEND", b"")
-    start = time.process_time()
     for function in (probe, decode):
         with pytest.raises(ImageTooLarge, match="20000×20000"):
             function(bomb)
-    assert time.process_time() - start < 0.5
 
 
 def gif(frames: int, *, comments: int = 0) -> bytes:
@@ -178,11 +175,9 @@ def gif(frames: int, *, comments: int = 0) -> bytes:
 def test_a_gif_of_many_frames_is_refused_and_one_of_few_is_not() -> None:
     assert probe(gif(1000)).frames == 1000
     assert decode(gif(1000)).array.shape[:2] == (1, 1)
-    start = time.process_time()
     for frames in (1001, 10_000, 1_000_000):
         with pytest.raises(ImageTooLarge, match="frames"):
             decode(gif(frames))
-    assert time.process_time() - start < 2
 
 
 def test_a_gif_of_nothing_but_blocks_is_refused() -> None:
