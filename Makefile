@@ -65,6 +65,10 @@ bench: setup ## Measure pipelines, the engine, detect, Triton, store and broker,
 	$(BIN)/python -m benchmarks.store
 	$(BIN)/python -m benchmarks.bus
 
+.PHONY: images
+images: setup ## Build the image of each service and of the gateway (docker, else buildah); STAND_INS=1 where no registry is reached
+	$(BIN)/python tools/images.py $(if $(STAND_INS),--stand-ins)
+
 eval: setup ## Measure how good the demo's model is; the report is models/coins/EVALUATION.md
 	$(BIN)/python tools/evaluate.py
 
@@ -74,6 +78,7 @@ prove: setup ## Prove it at length, half an hour: kills, ten thousand executions
 	IMAGEFLOW_PROVE=1 $(BIN)/pytest tests/e2e/s3/test_large.py
 	IMAGEFLOW_PROVE=1 $(BIN)/pytest libs/common/tests/test_store_s3.py -k many_keys --timeout 3600
 	IMAGEFLOW_PROVE=1 $(BIN)/pytest --timeout 3600 tests/observe
+	IMAGEFLOW_PROVE=1 $(BIN)/pytest tests/images
 
 clean: ## Remove what builds and runs left behind
 	rm -rf .venv demo-output imageflow-data .coverage* htmlcov .pytest_cache .mypy_cache .ruff_cache

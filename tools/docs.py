@@ -189,7 +189,7 @@ def setting_default(settings: Settings, name: str) -> str:
     if field.default is None or not (str(field.default) or field.default is False):
         return "unset"
     if field.default is PydanticUndefined:
-        return "its cores"
+        return "its cores" if name == "max_running" else "by its memory"
     number = field.default
     if isinstance(number, int) and number >= 1 << 20 and number % (1 << 20) == 0:
         return f"`{number}` ({number >> 20:,} MiB)"

@@ -249,7 +249,10 @@ def _log_refused(error: Exception) -> None:
 
 
 def main() -> None:
-    """The orchestrator's main program."""
+    """The orchestrator's main program. `--version` as its only argument prints that."""
+    if sys.argv[1:] == ["--version"]:
+        print(SERVICE, VERSION)
+        return
     settings, kafka = load_settings(OrchestratorSettings), load_settings(KafkaSettings)
     keep_freed_memory()
     configure_logs(service=SERVICE, version=VERSION, style=settings.log_format, level=settings.log_level)

@@ -8,7 +8,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from imageflow_common.errors import InvalidArgument, Unavailable
+from imageflow_common.errors import InvalidArgument, PermissionDenied, Unavailable
 from imageflow_common.logs import EventLog
 from imageflow_common.store import ObjectStore, parse_prefix
 from imageflow_common.store_local import LocalStore
@@ -31,7 +31,10 @@ async def open_store(settings: OrchestratorSettings) -> ObjectStore:
     Raises InvalidArgument for settings that contradict each other, FailedPrecondition, PermissionDenied, Unavailable.
     """
     if urlsplit(settings.store_url).scheme == "file":
-        return LocalStore(store_directory(settings.store_url))
+        try:
+            return LocalStore(store_directory(settings.store_url))
+        except PermissionDenied as exc:
+            raise PermissionDenied(f"{settings.store_url}: {exc.message}") from exc
     return await _connect(s3_config(settings), settings.s3_start_seconds)
 
 

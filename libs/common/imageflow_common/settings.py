@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import math
 import sys
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
@@ -10,8 +10,12 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
+from .machine import cpu_limit, memory_limit
+
 Port = Annotated[int, Field(ge=0, le=65535)]
 PositiveInt = Annotated[int, Field(gt=0)]
+_IMAGE_SHARE_OF_MEMORY = 0.6
+_BYTES_PER_PIXEL = 8
 PositiveSeconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
@@ -41,20 +45,22 @@ class ComponentSettings(ServerSettings):
 
     max_in_flight: PositiveInt = 50
     """Requests running and waiting, past which more are refused."""
-    max_running: PositiveInt = Field(
-        default_factory=lambda: (
-            len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        )
-    )
-    """Requests computed at the same time; the number of this process's cores unless set."""
-    max_megapixels_in_flight: PositiveSeconds = 400.0
-    """Megapixels of inputs running and waiting, past which more are refused; one image is always taken."""
+    max_running: PositiveInt = Field(default_factory=lambda: math.ceil(cpu_limit()))
+    """Requests computed at the same time; unless set, the cores that this process may use."""
+    max_megapixels_in_flight: PositiveSeconds = Field(default_factory=lambda: min(400.0, _megapixels_held()))
+    """Megapixels of inputs running and waiting, past which more are refused, but one image is always taken; unless set,
+    400, or what the container's memory holds."""
     timeout_seconds: PositiveSeconds = 30.0
     """The longest a request may take."""
     max_image_bytes: PositiveInt = 64 * 1024 * 1024
     """The largest encoded image."""
-    max_image_megapixels: PositiveSeconds = 100.0
-    """The largest image."""
+    max_image_megapixels: PositiveSeconds = Field(default_factory=lambda: min(100.0, _megapixels_held()))
+    """The largest image; unless set, 100 megapixels, or what the container's memory holds."""
+
+
+def _megapixels_held() -> float:
+    """Of the largest pixels (four channels of 16 bits), in the share of the memory that is for images."""
+    return _IMAGE_SHARE_OF_MEMORY * memory_limit() / _BYTES_PER_PIXEL / 1e6
 
 
 S = TypeVar("S", bound=BaseSettings)

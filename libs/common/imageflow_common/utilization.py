@@ -9,7 +9,7 @@ from time import monotonic, process_time
 
 from opentelemetry import metrics
 
-CGROUP = Path("/sys/fs/cgroup")
+from .machine import cpu_limit, memory_limit, read_text
 
 
 def observe_process(meter: metrics.Meter, component: str) -> None:
@@ -49,28 +49,7 @@ class CpuShare:
         return max(0.0, share)
 
 
-def cpu_limit(cgroup: Path = CGROUP) -> float:
-    """Cores that this process may use: the container's quota (`cpu.max`), else those that it may run on."""
-    quota, _, period = _read(cgroup / "cpu.max").partition(" ")
-    if quota.isdigit() and period.strip().isdigit():
-        return int(quota) / int(period)
-    return float(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-
-
-def memory_limit(cgroup: Path = CGROUP) -> int:
-    """Bytes that this process may use: the container's limit (`memory.max`), else the machine's memory."""
-    limit = _read(cgroup / "memory.max")
-    return int(limit) if limit.isdigit() else os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-
-
 def resident_bytes() -> int:
     """Memory of this process that is in use; 0 where `/proc` has none to tell."""
-    pages = _read(Path("/proc/self/statm")).split()
+    pages = read_text(Path("/proc/self/statm")).split()
     return int(pages[1]) * os.sysconf("SC_PAGE_SIZE") if len(pages) > 1 else 0
-
-
-def _read(file: Path) -> str:
-    try:
-        return file.read_text().strip()
-    except OSError:
-        return ""

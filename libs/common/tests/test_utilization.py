@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from imageflow_common.labels import BoundedLabel
-from imageflow_common.utilization import CpuShare, cpu_limit, memory_limit, resident_bytes
+from imageflow_common.machine import cpu_limit, memory_limit
+from imageflow_common.utilization import CpuShare, resident_bytes
 
 
 @pytest.mark.parametrize(
@@ -27,6 +28,23 @@ def test_the_memory_is_the_containers_limit_else_the_machines(tmp_path: Path) ->
     assert memory_limit(tmp_path) == machine > 2**28
     (tmp_path / "memory.max").write_text("268435456\n")
     assert memory_limit(tmp_path) == 2**28
+
+
+def test_the_limits_of_the_first_version_of_cgroups_count_too(tmp_path: Path) -> None:
+    for name, text in {
+        "cpu/cpu.cfs_quota_us": "70000\n",
+        "cpu/cpu.cfs_period_us": "100000\n",
+        "memory/memory.limit_in_bytes": "805306368\n",
+    }.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+
+    assert (cpu_limit(tmp_path), memory_limit(tmp_path)) == (0.7, 768 * 2**20)
+
+    (tmp_path / "cpu/cpu.cfs_quota_us").write_text("-1\n")
+    (tmp_path / "memory/memory.limit_in_bytes").write_text("9223372036854771712\n")
+    assert cpu_limit(tmp_path) == len(os.sched_getaffinity(0))
+    assert memory_limit(tmp_path) < 2**62
 
 
 def test_the_share_of_cpu_is_of_the_time_since_it_was_last_asked() -> None:
