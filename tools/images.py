@@ -1,10 +1,12 @@
 """Builds the images: one for each service, and the gateway's.
 
     python tools/images.py [--stand-ins] [NAME…]
+    python tools/images.py --changed-since COMMIT      # their names as JSON, and nothing is built
 
-By docker where its daemon answers, else by buildah. With `--stand-ins`, for a machine that reaches no container
-registry, the two images that ours start from are made first, out of Debian's packages and of Envoy's wheel, under the
-names that the Dockerfiles have for them: good for tests, not for production. Prints each image's size as a table.
+By docker where its daemon answers, else by buildah (`IMAGEFLOW_ENGINE=buildah`: in any case). With `--stand-ins`, for a
+machine that reaches no container registry, the two images that ours start from are made first, out of Debian's packages
+and of Envoy's wheel, under the names that the Dockerfiles have for them: good for tests, not for production. Prints
+each image's size as a table.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ PREFIX: Final = "localhost/imageflow"
 
 DEBIAN_PACKAGES: Final = (
     *("buildah", "podman", "runc", "mmdebstrap", "uidmap", "catatonit", "iptables", "containers-storage"),
-    *("netavark", "aardvark-dns"),
+    *("netavark", "aardvark-dns", "podman-compose"),
 )
 _STAND_IN_PACKAGES: Final = "ca-certificates,python3.11,python3-pip,python3-venv"
 _NOT_UNPACKED: Final = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*")
@@ -40,11 +42,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join((*SERVICES, GATEWAY)))
     parser.add_argument("--stand-ins", action="store_true")
+    parser.add_argument("--changed-since", metavar="COMMIT")
     asked = parser.parse_args()
+    if asked.changed_since:
+        print(json.dumps(affected(_git("diff", "--name-only", f"{asked.changed_since}...HEAD").splitlines())))
+        return
     names = asked.names or [*SERVICES, GATEWAY]
     if unknown := set(names) - {*SERVICES, GATEWAY}:
         parser.error(f"unknown: {', '.join(sorted(unknown))}")
     if asked.stand_ins:
+        os.environ["IMAGEFLOW_ENGINE"] = "buildah"  # which the stand-ins are made by
         install_engine()
         make_stand_ins()
     for name in names:
@@ -66,9 +73,18 @@ def build(name: str, *, tag: str = "", cached: bool = True) -> str:
     return image
 
 
+def affected(files: Sequence[str]) -> list[str]:
+    """The images that files of the tree, as git names them, are built into."""
+    everywhere = ("libs/", "images/Dockerfile", "images/build.txt", ".dockerignore", "tools/images.py")
+    places = {name: (*everywhere, f"apps/{name}/", f"images/{name}.txt") for name in SERVICES}
+    places["detect"] += ("models/",)
+    places[GATEWAY] = (f"{GATEWAY}/", "libs/common/imageflow/v1/descriptors.binpb", ".dockerignore", "tools/images.py")
+    return [name for name, inside in places.items() if any(file.startswith(inside) for file in files)]
+
+
 def table(names: Sequence[str]) -> str:
     """Sizes in megabytes, unpacked."""
-    base = {name: _size(_base(name)) for name in names}
+    base = {name: _size(base_of(name)) for name in names}
     rows = [(name, _size(f"{PREFIX}/{name}:{version()}"), base[name]) for name in names]
     lines = ["| Image | MB | over its base |", "| --- | ---: | ---: |"]
     return "\n".join(
@@ -92,10 +108,10 @@ def install_engine() -> None:
 
 def make_stand_ins() -> None:
     """Makes the images that ours start from, unless they are there."""
-    if not _there(_base(SERVICES[0])):
-        _make_python(_base(SERVICES[0]))
-    if not _there(_base(GATEWAY)):
-        _make_envoy(_base(GATEWAY))
+    if not _there(base_of(SERVICES[0])):
+        _make_python(base_of(SERVICES[0]))
+    if not _there(base_of(GATEWAY)):
+        _make_envoy(base_of(GATEWAY))
 
 
 def _make_python(image: str) -> None:
@@ -115,11 +131,16 @@ def _make_envoy(image: str) -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         shutil.copy2(envoy_binary(), f"{folder}/envoy")
-        Path(folder, "Dockerfile").write_text(f"FROM {_base(SERVICES[0])}\nCOPY envoy /usr/local/bin/envoy\n")
-        _run([*_builder(), "-t", image, folder])
+        Path(folder, "Dockerfile").write_text(f"FROM {base_of(SERVICES[0])}\nCOPY envoy /usr/local/bin/envoy\n")
+        build_folder(folder, image)
 
 
-def _base(name: str) -> str:
+def build_folder(folder: str, image: str) -> None:
+    """An image from a folder with a Dockerfile of its own."""
+    _run([*_builder(), "-t", image, folder])
+
+
+def base_of(name: str) -> str:
     """What the last stage of an image starts from, as its Dockerfile says."""
     text = (TOP / (f"{GATEWAY}/Dockerfile" if name == GATEWAY else "images/Dockerfile")).read_text()
     found = re.search(r"^ARG \w+_IMAGE=(\S+)$", text, re.MULTILINE)
@@ -141,7 +162,7 @@ def _builder() -> list[str]:
 
 
 def _docker() -> bool:
-    program = shutil.which("docker")
+    program = None if os.environ.get("IMAGEFLOW_ENGINE") == "buildah" else shutil.which("docker")
     return program is not None and not subprocess.run([program, "version"], capture_output=True, check=False).returncode  # noqa: S603
 
 

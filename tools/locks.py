@@ -17,8 +17,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 TOP = Path(__file__).resolve().parent.parent
+_OWN = {f"imageflow-{path.parent.name}": path.parent for path in sorted(TOP.glob("*/*/pyproject.toml"))}
 SERVICES = ("orchestrator", "resize", "detect", "filter")
-_OWN = {"imageflow-common": TOP / "libs/common"} | {f"imageflow-{name}": TOP / "apps" / name for name in SERVICES}
 _REQUIREMENT = re.compile(r"(?P<name>[A-Za-z0-9._-]+)(\[(?P<extras>[^]]*)\])?")
 
 
@@ -36,9 +36,7 @@ def _foreign(own: str, extras: tuple[str, ...]) -> Iterator[str]:
         match = _REQUIREMENT.match(requirement)
         assert match is not None, requirement
         if match["name"] in _OWN:
-            yield from _foreign(
-                match["name"], tuple((match["extras"] or "").replace(" ", "").split(",")) if match["extras"] else ()
-            )
+            yield from _foreign(match["name"], tuple(re.findall(r"[\w-]+", match["extras"] or "")))
         else:
             yield requirement
 

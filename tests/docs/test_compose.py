@@ -1,7 +1,8 @@
-"""compose.yaml says of its servers what they are reached by."""
+"""compose.yaml says of its servers what they are reached by, and of ours what they are."""
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -9,26 +10,31 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.images.containers import MEMORY
+from tools import images
+
 FILE = Path(__file__).resolve().parents[2] / "compose.yaml"
-COMMENT = "".join(line for line in FILE.read_text().splitlines(keepends=True) if line.startswith("#"))
+TEXT = FILE.read_text()
+COMMENT = "".join(line for line in TEXT.splitlines(keepends=True) if line.startswith("#"))
+OURS = (*images.SERVICES, images.GATEWAY)
 
 
 @pytest.fixture(scope="module")
 def services() -> dict[str, Any]:
-    read = yaml.safe_load(FILE.read_text())
-    assert set(read) == {"services", "volumes"}
-    named = {volume.split(":")[0] for service in read["services"].values() for volume in service["volumes"]}
-    assert named == set(read["volumes"])
+    """With every variable's default."""
+    read = yaml.safe_load(re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", TEXT))
     services: dict[str, Any] = read["services"]
+    mounted = {volume.split(":")[0] for service in services.values() for volume in service.get("volumes", ())}
+    assert {name for name in mounted if not name.startswith(".")} == set(read["volumes"])
     return services
 
 
 def published(service: dict[str, Any]) -> dict[str, str]:
     """The container's port by the address on this machine."""
-    return {address: inner for address, _, inner in (port.rpartition(":") for port in service["ports"])}
+    return {address: inner for address, _, inner in (port.rpartition(":") for port in service.get("ports", ()))}
 
 
-def test_every_server_has_a_fixed_version_and_listens_on_loopback_alone(services: dict[str, Any]) -> None:
+def test_every_image_has_a_fixed_version_and_listens_on_loopback_alone(services: dict[str, Any]) -> None:
     for service in services.values():
         assert re.search(r":[\w.-]*\d", service["image"]), service["image"]
         assert all(address.startswith("127.0.0.1:") for address in published(service))
@@ -39,14 +45,37 @@ def test_the_comment_names_the_addresses_that_are_published(services: dict[str, 
     assert named == {address for service in services.values() for address in published(service)}
 
 
-def test_the_broker_tells_clients_the_address_that_is_published(services: dict[str, Any]) -> None:
+def test_the_broker_tells_each_client_the_address_that_it_comes_by(services: dict[str, Any]) -> None:
     settings = services["kafka"]["environment"]
     ((address, inner),) = published(services["kafka"]).items()
-    assert settings["KAFKA_ADVERTISED_LISTENERS"] == f"PLAINTEXT://{address}"
-    assert f"PLAINTEXT://:{inner}" in settings["KAFKA_LISTENERS"].split(",")
+    inside = services["orchestrator"]["environment"]["IMAGEFLOW_KAFKA_BOOTSTRAP_SERVERS"]
+    listeners = settings["KAFKA_LISTENERS"].split(",")
+    assert settings["KAFKA_ADVERTISED_LISTENERS"] == f"PLAINTEXT://{address},INTERNAL://{inside}"
+    assert {f"PLAINTEXT://:{inner}", f"INTERNAL://:{inside.partition(':')[2]}"} <= set(listeners)
 
 
-def test_the_store_has_the_user_that_the_comment_names(services: dict[str, Any]) -> None:
-    user = services["minio"]["environment"]
+def test_the_store_has_the_user_that_the_comment_and_the_orchestrator_name(services: dict[str, Any]) -> None:
+    user, ours = services["minio"]["environment"], services["orchestrator"]["environment"]
     named = f"IMAGEFLOW_S3_ACCESS_KEY={user['MINIO_ROOT_USER']} IMAGEFLOW_S3_SECRET_KEY={user['MINIO_ROOT_PASSWORD']}"
     assert named in COMMENT
+    assert named == " ".join(f"{name}={ours[name]}" for name in ("IMAGEFLOW_S3_ACCESS_KEY", "IMAGEFLOW_S3_SECRET_KEY"))
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_our_services_are_the_images_that_are_built_and_confined_as_they_are_tested(
+    services: dict[str, Any], name: str
+) -> None:
+    service = services[name]
+    built = service["build"]
+    assert service["image"] == f"{images.PREFIX}/{name}:{images.version()}"
+    assert os.path.exists(FILE.parent / built["dockerfile"])
+    assert built.get("args", {}).get("SERVICE", images.GATEWAY) == name
+    assert service["mem_limit"] == MEMORY[name]
+    assert service["read_only"]
+    assert service["cap_drop"] == ["ALL"]
+
+
+def test_every_service_that_computes_sees_the_memory_that_is_shared(services: dict[str, Any]) -> None:
+    for name in images.SERVICES:
+        folder = services[name]["environment"]["IMAGEFLOW_SHARED_DIRECTORY"]
+        assert f"shared:{folder}" in services[name]["volumes"]

@@ -18,6 +18,7 @@ def built() -> None:
     """Every image of this tree. Skips but in `make prove`, and where none can be built."""
     if os.environ.get("IMAGEFLOW_PROVE") != "1":
         pytest.skip("the images: make prove")
+    os.environ["IMAGEFLOW_ENGINE"] = "buildah"
     try:
         images.install_engine()
     except (SystemExit, subprocess.CalledProcessError) as exc:

@@ -25,7 +25,7 @@ USER = 10001
 MEMORY = {"orchestrator": "1g", "resize": "768m", "filter": "768m", "detect": "1536m", "gateway": "384m"}
 START_SECONDS = 60.0
 _CONFINED = ("--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges", "--tmpfs=/tmp", "--pull=never")
-_ENVIRONMENT = {
+ENVIRONMENT = {
     **os.environ,
     "CONTAINERS_CONF": str(Path(__file__).with_name("containers.conf")),
     "STORAGE_DRIVER": os.environ.get("STORAGE_DRIVER", "overlay"),
@@ -35,7 +35,7 @@ _ENVIRONMENT = {
 def podman(*arguments: str, check: bool = True, timeout: float = 120) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(
         ["podman", *arguments],
-        env=_ENVIRONMENT,
+        env=ENVIRONMENT,
         cwd=tempfile.gettempdir(),  # where it notes that memory ran out
         capture_output=True,
         text=True,
@@ -143,11 +143,12 @@ def system(folder: Path) -> Iterator[System]:
         gateway = net.run("gateway", options=["--publish=127.0.0.1::8080"])
         port = int(podman("port", gateway, "8080").stdout.split(":")[-1])
         for callers in connect(f"http://127.0.0.1:{port}", f"127.0.0.1:{port}"):
-            eventually(partial(_ready, callers), net.said)
+            eventually(partial(ready, callers), net.said)
             yield System(net, callers, resize)
 
 
-def _ready(callers: Callers) -> bool:
+def ready(callers: Callers) -> bool:
+    """Whether the system behind a gateway can do all that it should."""
     try:
         return callers.http.get("/readyz").status_code == 200
     except httpx.TransportError:  # nobody listens yet

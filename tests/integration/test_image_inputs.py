@@ -1,4 +1,4 @@
-"""What the images install is what the packages need, in the versions that are tested."""
+"""What the images install is what the packages need, in the versions that are tested; and what is built into which."""
 
 from __future__ import annotations
 
@@ -37,3 +37,20 @@ def test_an_image_has_what_its_service_declares_in_the_versions_tested(service: 
 
 def test_what_builds_the_images_is_locked_too() -> None:
     assert {"pip", "setuptools", "cffi"} <= set(pins("build"))
+
+
+@pytest.mark.parametrize(
+    ("file", "built"),
+    [
+        ("apps/resize/imageflow_resize/resize.py", ["resize"]),
+        ("libs/common/imageflow_common/serve.py", [*images.SERVICES]),
+        ("libs/common/imageflow/v1/descriptors.binpb", [*images.SERVICES, images.GATEWAY]),
+        ("images/filter.txt", ["filter"]),
+        ("gateway/envoy.yaml", [images.GATEWAY]),
+        ("models/coins/manifest.yaml", ["detect"]),
+        ("apps/cli/imageflow_cli/up.py", []),
+        ("README.md", []),
+    ],
+)
+def test_a_file_that_changes_is_built_into_its_images_alone(file: str, built: list[str]) -> None:
+    assert images.affected([file]) == built
