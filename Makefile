@@ -66,7 +66,7 @@ bench: setup ## Measure pipelines, the engine, detect, Triton, store and broker,
 	$(BIN)/python -m benchmarks.bus
 
 .PHONY: images
-images: setup ## Build the image of each service and of the gateway (docker, else buildah); STAND_INS=1 where no registry is reached
+images: setup ## Build the image of each service and of the gateway (docker, else buildah)
 	$(BIN)/python tools/images.py $(if $(STAND_INS),--stand-ins)
 
 eval: setup ## Measure how good the demo's model is; the report is models/coins/EVALUATION.md

@@ -14,9 +14,10 @@ from .machine import cpu_limit, memory_limit
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 PositiveInt = Annotated[int, Field(gt=0)]
+PositiveSeconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
 _IMAGE_SHARE_OF_MEMORY = 0.6
 _BYTES_PER_PIXEL = 8
-PositiveSeconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class ServerSettings(BaseSettings):

@@ -69,3 +69,25 @@ def test_settings_do_not_change() -> None:
     settings = ServerSettings()
     with pytest.raises(ValueError, match="frozen"):
         settings.port = 1
+
+
+@pytest.mark.parametrize(
+    ("memory_bytes", "largest", "in_flight"),
+    [(768 * 2**20, 60.4, 60.4), (2**30 * 3 // 2, 100, 120.8), (2**35, 100, 400)],
+)
+def test_what_a_component_takes_at_once_fits_its_memory(
+    monkeypatch: pytest.MonkeyPatch, memory_bytes: int, largest: float, in_flight: float
+) -> None:
+    monkeypatch.setattr("imageflow_common.settings.memory_limit", lambda: memory_bytes)
+    monkeypatch.setattr("imageflow_common.settings.cpu_limit", lambda: 0.7)
+    settings = ComponentSettings()
+
+    assert settings.max_image_megapixels == pytest.approx(largest, abs=0.05)
+    assert settings.max_megapixels_in_flight == pytest.approx(in_flight, abs=0.05)
+    assert settings.max_running == 1
+
+
+def test_a_bound_that_is_set_counts_whatever_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("imageflow_common.settings.memory_limit", lambda: 2**20)
+
+    assert ComponentSettings(max_image_megapixels=50).max_image_megapixels == 50
