@@ -148,6 +148,31 @@ async def test_no_more_is_fetched_than_may_be_in_flight(settings: KafkaSettings)
                 await lease.ack()
 
 
+@pytest.mark.parametrize("codec", ["gzip", "snappy", "lz4", "zstd"])
+async def test_what_unpacks_to_far_more_is_set_aside_unread_and_the_stream_goes_on(
+    kafka_settings: KafkaSettings, codec: str
+) -> None:
+    """A hundred megabytes of zeros; where they lie is told."""
+    admin = KafkaAdminClient(**kafka_settings.client_options())
+    large = {"max.message.bytes": "20000000"}
+    admin.create_topics([NewTopic(kafka_settings.topic("work"), 1, 1, topic_configs=large)])
+    admin.close()
+    create_topics(kafka_settings, ["work-dlq"])
+    producer = KafkaProducer(**kafka_settings.client_options(), compression_type=codec, max_request_size=200_000_000)
+    for body in (bytes(100_000_000), b"good"):
+        producer.send(kafka_settings.topic("work"), body, b"key").get(timeout=20)
+    async with member(kafka_settings) as queue:
+        async with asyncio.timeout(20), queue.take() as lease:
+            assert lease.message.body == b"good"
+            await lease.ack()
+        [dead] = buried(kafka_settings, "work")
+    assert "unpack to more than" in dead.reason
+    assert (dead.left_out, dead.body) == (True, b"")
+    assert (dead.about["partition"], dead.about["offset"]) == ("0", "0")
+    assert 0 < int(dead.about["body-left-out"]) < 20_000_000
+    producer.close(timeout=1)
+
+
 @pytest.mark.parametrize(
     ("key", "body"),
     [(b"key", b"x" * 10_000_000), (None, b"x" * 950_000)],

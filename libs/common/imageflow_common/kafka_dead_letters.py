@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from kafka import KafkaConsumer, TopicPartition
+from kafka import TopicPartition
 from kafka.errors import KafkaError
 
+from .kafka_consumer import make_consumer
 from .kafka_errors import as_error
 from .kafka_sender import read_headers
 from .kafka_settings import KafkaSettings
@@ -42,9 +43,7 @@ def buried(settings: KafkaSettings, topic: str) -> Iterator[Buried]:
     PermissionDenied."""
     name = DEAD_LETTERS.format(topic=settings.topic(topic))
     try:
-        consumer = KafkaConsumer(
-            **settings.client_options(), enable_auto_commit=False, allow_auto_create_topics=False, metrics_enabled=False
-        )
+        consumer = make_consumer(settings)
         try:
             for partition in sorted(consumer.partitions_for_topic(name)):
                 yield from _read(consumer, TopicPartition(name, partition))

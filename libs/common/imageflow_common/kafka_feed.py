@@ -10,9 +10,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from kafka import KafkaConsumer, TopicPartition
+from kafka import TopicPartition
 from kafka.errors import KafkaError
 
+from .kafka_consumer import make_consumer
 from .kafka_settings import KafkaSettings
 from .logs import EventLog
 
@@ -67,14 +68,7 @@ class Feed:
                 time.sleep(_AGAIN_SECONDS)
 
     def _read(self) -> None:
-        consumer = KafkaConsumer(
-            **self._settings.client_options(),
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
-            allow_auto_create_topics=False,
-            metadata_max_age_ms=_METADATA_MILLIS,
-            metrics_enabled=False,
-        )
+        consumer = make_consumer(self._settings, auto_offset_reset="earliest", metadata_max_age_ms=_METADATA_MILLIS)
         try:
             while not self._stopped:
                 self._assign(consumer)

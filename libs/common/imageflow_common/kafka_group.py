@@ -15,11 +15,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from kafka import KafkaConsumer, OffsetAndMetadata, TopicPartition
+from kafka import OffsetAndMetadata, TopicPartition
 from kafka.consumer.subscription_state import AsyncConsumerRebalanceListener
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.errors import KafkaError
 
+from .kafka_consumer import make_consumer
 from .kafka_ledger import Ledger
 from .kafka_settings import KafkaSettings
 from .logs import EventLog
@@ -102,18 +103,15 @@ class GroupMember:
 
     def _take_part(self) -> None:
         silent_millis = int(self._settings.session_timeout_seconds * 1_000)
-        consumer = KafkaConsumer(
-            **self._settings.client_options(),
+        consumer = make_consumer(
+            self._settings,
             group_id=self._settings.group_id,
-            enable_auto_commit=False,
             auto_offset_reset="earliest",
             partition_assignment_strategy=(CooperativeStickyAssignor,),
             session_timeout_ms=silent_millis,
             heartbeat_interval_ms=silent_millis // 4,
             max_poll_interval_ms=silent_millis,
-            allow_auto_create_topics=False,
             metadata_max_age_ms=_METADATA_MILLIS,
-            metrics_enabled=False,
         )
         self._committing_until = 0.0
         try:

@@ -14,6 +14,7 @@ from typing import Any
 from kafka.partitioner.default import murmur2
 
 from .errors import ImageFlowError, InvalidArgument, Unavailable
+from .kafka_consumer import MAX_UNPACKED_BYTES, UNREAD_HEADER
 from .kafka_group import Given, GroupMember
 from .kafka_sender import KafkaSender, Outgoing, read_headers, write_headers
 from .kafka_settings import KafkaSettings
@@ -140,13 +141,15 @@ class KafkaWorkQueue:
             f"{DEAD_LETTER_PREFIX}offset": str(record.offset),
             f"{DEAD_LETTER_PREFIX}time": datetime.now(UTC).isoformat(timespec="seconds"),
         }
+        unread = dict(record.headers).get(UNREAD_HEADER)
         own = tuple((name, value or b"") for name, value in record.headers if not name.startswith(DEAD_LETTER_PREFIX))
-        headers = own + write_headers(about)
+        left_out = (*write_headers(about), (LEFT_OUT_HEADER, unread or b"%d" % len(record.value or b"")))
+        bare = Outgoing(topic, (record.key or b"")[:1_000] or None, b"", left_out)
+        whole = Outgoing(topic, record.key, record.value or b"", own + write_headers(about))
         try:
-            await self._sender.send(Outgoing(topic, record.key, record.value or b"", headers))
+            await self._sender.send(bare if unread else whole)
         except InvalidArgument:
-            left_out = write_headers({**about, LEFT_OUT_HEADER: str(len(record.value or b""))})
-            await self._sender.send(Outgoing(topic, (record.key or b"")[:1_000] or None, b"", left_out))
+            await self._sender.send(bare)
 
     def _settle(self, given: Given) -> None:
         if self._member is not None:
@@ -214,5 +217,7 @@ class _KafkaLease:
 
 def _read(record: Any) -> Message:
     """A message without a key gets one of its own. Raises InvalidArgument for one that is too large."""
+    if UNREAD_HEADER in dict(record.headers):
+        raise InvalidArgument(f"messages packed together unpack to more than {MAX_UNPACKED_BYTES} bytes")
     key = (record.key or b"").decode(errors="replace") or f"{record.partition}-{record.offset}"
     return Message(key, record.value or b"", read_headers(record.headers))
