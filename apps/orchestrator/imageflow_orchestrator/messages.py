@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import timedelta
 from typing import cast
 
@@ -34,10 +34,20 @@ from .definition import (
 )
 from .effects import Failure
 from .estimates import Estimate, longest_path_ms
+from .json_body import MAX_BODY_BYTES, MAX_FREE_VALUES
 from .plan import Plan, PlannedCall
+from .plan_checks import refuse_oversize
+
+_LEAST_VALUE_BYTES = 4
+"""Of a value in a list: with less than that for each of the most allowed, none need be counted."""
 
 
 def read_pipeline(message: pipeline_pb2.Pipeline) -> Pipeline:
+    """Raises InvalidPipeline for a definition that is far too large to be read, or that holds what JSON cannot say."""
+    if (size := message.ByteSize()) > MAX_BODY_BYTES:
+        raise _fault("", f"a definition of {size:,} bytes; at most {MAX_BODY_BYTES:,} are read")
+    refuse_oversize(message.steps)
+    _check_values((value for step in message.steps for value in (step.parameters, step.fallback.parameters)), "steps")
     given = message.global_parameters
     return Pipeline(
         pipeline_id=PipelineId(message.pipeline_id),
@@ -116,7 +126,8 @@ def _read_fallback(message: pipeline_pb2.Fallback, step_id: str) -> Fallback:
 
 
 def read_values(values: Mapping[str, Value]) -> dict[str, JsonValue]:
-    """Overrides as JSON values. Raises InvalidArgument for a number that JSON has not."""
+    """Overrides as JSON values. Raises InvalidPipeline for a number that JSON has not, and for too many."""
+    _check_values(values.values(), "overrides")
     return {name: cast(JsonValue, _read_any(value, f"overrides[{name[:80]}]")) for name, value in values.items()}
 
 
@@ -164,6 +175,33 @@ def _duration(message: Message, name: str) -> timedelta | None:
         return value.ToTimedelta()
     except OverflowError:
         return timedelta.max if value.seconds > 0 else timedelta.min
+
+
+def _check_values(given: Iterable[Struct | Value], path: str) -> None:
+    """A client of gRPC can send as many as fit into a message, and each costs some 10 µs to read."""
+    most = MAX_FREE_VALUES
+    large = [each for each in given if each.ByteSize() > _LEAST_VALUE_BYTES]
+    if sum(each.ByteSize() for each in large) <= most * _LEAST_VALUE_BYTES:
+        return
+    waiting: list[Iterator[Struct | Value]] = [iter(large)]
+    found = 0
+    while waiting:
+        if (message := next(waiting[-1], None)) is None:
+            waiting.pop()
+            continue
+        found += 1
+        if found > most:
+            raise _fault(path, f"more than {most:,} values in parameters")
+        waiting.append(_within(message))
+
+
+def _within(message: Struct | Value) -> Iterator[Value]:
+    if isinstance(message, Value):
+        kind = message.WhichOneof("kind")
+        if kind == "struct_value":
+            return iter(message.struct_value.fields.values())
+        return iter(message.list_value.values if kind == "list_value" else ())
+    return iter(message.fields.values())
 
 
 def _read_json(message: Struct, path: str) -> dict[str, JsonValue]:

@@ -55,7 +55,7 @@ def plan_execution(
     fault that only follows from another, such as an extra sink because of a misspelt dependency, is not
     reported.
     """
-    refuse_oversize(pipeline)
+    refuse_oversize(pipeline.steps)
     faults = Faults()
     check_pipeline(pipeline, faults, stored=stored)
     paths, places = name_steps(pipeline.steps, faults)

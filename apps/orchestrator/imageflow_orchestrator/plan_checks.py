@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence, Sized
 from datetime import timedelta
+from typing import Protocol
 
 from imageflow_common.errors import InvalidPipeline
 
@@ -21,13 +22,22 @@ _STEP_ID = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,62}")
 _ID = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._-]{1,128}")
 
 
-def refuse_oversize(pipeline: Pipeline) -> None:
+class Linked(Protocol):
+    """A step, as a message or as it was read."""
+
+    @property
+    def dependencies(self) -> Sized: ...
+
+    @property
+    def input_from(self) -> Sized: ...
+
+
+def refuse_oversize(steps: Sequence[Linked]) -> None:
     """Raises InvalidPipeline, at once and with nothing else, for more than can be looked at."""
     faults = Faults()
-    steps = len(pipeline.steps)
-    if steps > MAX_STEPS:
-        faults.add("steps", f"{steps:,} steps; at most {MAX_STEPS:,} are allowed")
-    edges = sum(len(step.dependencies) + len(step.input_from) for step in pipeline.steps)
+    if len(steps) > MAX_STEPS:
+        faults.add("steps", f"{len(steps):,} steps; at most {MAX_STEPS:,} are allowed")
+    edges = sum(len(step.dependencies) + len(step.input_from) for step in steps[: MAX_STEPS + 1])
     if edges > MAX_DEPENDENCIES:
         faults.add("steps", f"{edges:,} dependencies in all; at most {MAX_DEPENDENCIES:,} are allowed")
     raise_any(faults)

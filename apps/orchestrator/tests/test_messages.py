@@ -21,7 +21,7 @@ from imageflow_common.errors import InvalidArgument, InvalidPipeline
 from imageflow_common.shared import Capability
 from imageflow_orchestrator.catalog import LiveCatalog
 from imageflow_orchestrator.definition import OnFailure, Persist
-from imageflow_orchestrator.json_body import parse_body
+from imageflow_orchestrator.json_body import MAX_BODY_BYTES, MAX_FREE_VALUES, parse_body
 from imageflow_orchestrator.messages import read_pipeline, read_values
 from imageflow_orchestrator.planner import plan_given
 from imageflow_orchestrator.registry import parse_registry
@@ -55,6 +55,47 @@ def test_choices_and_times_are_read_as_such() -> None:
     (step,) = read_pipeline(Pipeline(steps=[said])).steps
 
     assert (step.on_failure, step.persist, step.timeout) == (OnFailure.SKIP, Persist.ON_FAILURE, timedelta(seconds=1.5))
+
+
+def parameters(count: int) -> Struct:
+    made = Struct()
+    made.update({"x": [0] * (count - 2)})  # the object and the list are values too
+    return made
+
+
+def test_as_many_values_are_read_as_json_may_have() -> None:
+    """Over all steps; a client of gRPC has no other bound."""
+    half = MAX_FREE_VALUES // 2
+    whole = [Step(step_id="a", parameters=parameters(half)), Step(step_id="b", parameters=parameters(half))]
+    assert len(read_pipeline(Pipeline(steps=whole)).steps) == 2
+
+    for over in (
+        [*whole, Step(step_id="c", parameters=parameters(4))],
+        [*whole, Step(step_id="c", fallback=Fallback(parameters=parameters(4)))],
+        [Step(step_id="a", parameters=parameters(10 * MAX_FREE_VALUES))],
+    ):
+        with pytest.raises(InvalidPipeline, match="more than 20,000 values"):
+            read_pipeline(Pipeline(steps=over))
+
+
+def test_overrides_have_no_more_values_either() -> None:
+    one = Value(struct_value=parameters(MAX_FREE_VALUES // 2))
+    assert len(read_values({"a.x": one})) == 1
+    with pytest.raises(InvalidPipeline, match="overrides: more than 20,000 values"):
+        read_values({"a.x": one, "b.x": one, "c.x": one})
+
+
+@pytest.mark.parametrize(
+    ("steps", "said"),
+    [
+        ([Step()] * 1_001, "1,001 steps"),
+        ([Step(dependencies=["a"] * 9_000, input_from={"image": "a"}), Step(dependencies=["a"] * 1_000)], "10,001"),
+        ([Step(component_name="x" * MAX_BODY_BYTES)], "bytes; at most 4,194,304 are read"),
+    ],
+)
+def test_what_is_far_too_large_is_not_read(steps: list[Step], said: str) -> None:
+    with pytest.raises(InvalidPipeline, match=said):
+        read_pipeline(Pipeline(steps=steps))
 
 
 @pytest.mark.parametrize(
