@@ -21,6 +21,10 @@ class MinIO(S3Server):
     name = "minio"
     ready_path = "/minio/health/ready"
 
+    @property
+    def data(self) -> Path:
+        return self.directory / "data"
+
     def install(self) -> None:
         """`minio` of the PATH, else built once, some minutes, with the Go compiler."""
         if _binary().parent != cache_directory() / self.name:
@@ -32,7 +36,7 @@ class MinIO(S3Server):
 
     def command(self) -> Sequence[str]:
         address = f"127.0.0.1:{self.ports['main']}"
-        return [str(_binary()), "server", str(self.directory / "data"), "--address", address, "--quiet"]
+        return [str(_binary()), "server", str(self.data), "--address", address, "--quiet"]
 
     def environment(self) -> Mapping[str, str]:
         return {

@@ -1,4 +1,5 @@
-"""Measures our store on S3 beside bare aiobotocore: an object written, and an object read.
+"""Measures our store on S3 beside bare aiobotocore: an object written, and an object read; and what it costs a run to
+keep its intermediates there.
 
     python -m benchmarks.store [--quick] [--output DIR]
 
@@ -34,6 +35,7 @@ from imageflow_common.store_s3_client import Credentials, S3Config
 
 from .environment import read_environment
 from .samples import percentile
+from .store_kept import measure_kept, report_kept, writes_alone
 
 RESULTS = Path(__file__).parent / "results"
 BUCKET = "measured"
@@ -46,10 +48,11 @@ Work = Callable[[], Awaitable[object]]
 @dataclass(frozen=True, slots=True)
 class Amount:
     rounds: int
+    runs: int
 
 
-FULL = Amount(rounds=300)
-QUICK = Amount(rounds=3)
+FULL = Amount(rounds=300, runs=100)
+QUICK = Amount(rounds=3, runs=3)
 
 
 async def measure(endpoint: str, amount: Amount) -> dict[tuple[str, str], dict[str, list[float]]]:
@@ -155,6 +158,17 @@ def report(found: dict[tuple[str, str], dict[str, list[float]]]) -> str:
     return "\n".join([*lines, ""])
 
 
+async def _measured(server: MinIO, amount: Amount) -> str:
+    objects = report(await measure(server.endpoint, amount))
+    kept = await asyncio.to_thread(measure_kept, server, amount.runs)
+    async with _bare_client(server.endpoint) as client:
+
+        async def write(key: str, data: bytes) -> None:
+            await client.put_object(Bucket=BUCKET, Key=key, Body=data, ContentType=_TYPE)
+
+        return objects + report_kept(kept, await writes_alone(write, kept, amount.runs))
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.store", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="shows that it works, measures nothing")
@@ -164,7 +178,7 @@ def main() -> int:
         server = MinIO(Path(folder))
         server.start()
         try:
-            text = report(asyncio.run(measure(server.endpoint, QUICK if asked.quick else FULL)))
+            text = asyncio.run(_measured(server, QUICK if asked.quick else FULL))
         finally:
             server.kill()
     asked.output.mkdir(parents=True, exist_ok=True)

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import shutil
 import signal
-import subprocess
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ import grpc
 import pytest
 import pytest_asyncio
 
+from backends.small_disk import fill, small_disk
 from imageflow.v1.execution_pb2 import Execution
 from imageflow_common.keys import PENDING_PREFIX
 from imageflow_common.store import ObjectKey
@@ -177,54 +176,27 @@ async def test_what_a_crash_left_is_resumed_under_a_clock_that_stepped_backwards
         assert sum(e.what == "call" and e.words[0] == "small" for e in stage.entries()) == 1
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 8 MiB."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=8m,mode=700", "tmpfs", disk], capture_output=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip("needs the right to mount a tmpfs")
-    yield disk
-    subprocess.run(["umount", disk], check=True)
-
-
-def fill(disk: Path) -> Path:
-    """Leaves not a byte."""
-    filling = disk / "filling"
-    with filling.open("wb", buffering=0) as file:
-        for size in (65536, 1):
-            try:
-                while True:
-                    file.write(bytes(size))
-            except OSError:
-                continue
-    assert shutil.disk_usage(disk).free == 0
-    return filling
-
-
 async def test_a_full_disk_refuses_what_is_new_and_loses_nothing_that_was_accepted(
-    tmp_path: Path, small_disk: Path, quick_sha256: str
+    tmp_path: Path, quick_sha256: str
 ) -> None:
-    async with staged(tmp_path / "own", "resize", "filter") as stage:
-        stage.store_root = small_disk / "store"
-        async with stage.live() as life:
-            await life.upload(INPUT, pictures.coins())
-            stage.fault("filter", delay_seconds=0.5)
-            accepted = await life.create(request())
-            await called(stage, accepted.execution_id)
-            filling = fill(small_disk)
-            with pytest.raises(grpc.aio.AioRpcError) as refused:
-                await life.create(request())
-            assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-            await eventually(lambda: "not_written" in life.process.said)
-            filling.unlink()
-            stage.fault("filter")
-            ended = await life.until_ended(accepted.execution_id)
-            if ended.status == Execution.FAILED:
-                assert ended.error.reason == "STORAGE_FULL"
-            else:
-                await right(stage, ended, quick_sha256)
-            await right(stage, await life.run(request()), quick_sha256)
+    with small_disk(tmp_path / "disk", "8m") as disk:
+        async with staged(tmp_path / "own", "resize", "filter") as stage:
+            await _fill_and_make_room(stage, disk, quick_sha256)
+
+
+async def _fill_and_make_room(stage: Stage, disk: Path, quick_sha256: str) -> None:
+    stage.store_root = disk / "store"
+    async with stage.live() as life:
+        await life.upload(INPUT, pictures.coins())
+        stage.fault("filter", delay_seconds=0.5)
+        accepted = await life.create(request())
+        await called(stage, accepted.execution_id)
+        filling = fill(disk)
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await life.create(request())
+        assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        await eventually(lambda: "store.away" in life.process.said)
+        filling.unlink()
+        stage.fault("filter")
+        await right(stage, await life.until_ended(accepted.execution_id), quick_sha256)
+        await right(stage, await life.run(request()), quick_sha256)

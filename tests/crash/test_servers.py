@@ -19,6 +19,7 @@ from backends.proxy import TcpProxy, Weather
 from backends.pytest_fixtures import own_bucket
 from backends.running import running
 from backends.server import Server
+from backends.small_disk import fill, small_disk
 from imageflow_common.kafka_settings import KafkaSettings
 from imageflow_common.kafka_topics import create_topics
 from imageflow_common.store import ObjectKey
@@ -97,6 +98,13 @@ def resets(name: str) -> Fault:
     return reset
 
 
+async def full(servers: Servers) -> None:
+    """Not a byte is left for as long, then there is room again."""
+    filling = await asyncio.to_thread(fill, servers.minio.data)
+    await asyncio.sleep(AWAY_SECONDS)
+    filling.unlink()
+
+
 CUT = Weather(swallows_requests=True, swallows_answers=True)
 HALF_OPEN = Weather(swallows_answers=True)
 SLOW = Weather(latency_seconds=0.1)
@@ -107,6 +115,7 @@ SHORT: dict[str, Fault] = {
 LONG: dict[str, Fault] = {
     "MinIO is stopped": stopped("minio"),
     "the way to MinIO is half open": weather("to_minio", HALF_OPEN),
+    "the disk of MinIO is full": full,
     "the broker is killed": killed("kafka"),
     "the broker is stopped": stopped("kafka"),
     "the way to MinIO is cut": weather("to_minio", CUT),
@@ -123,12 +132,13 @@ _rows: list[tuple[object, ...]] = []
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def servers(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Servers]:
     folder = tmp_path_factory.mktemp("servers")
-    kafka = KafkaServer(folder / "kafka")
-    for minio in running(MinIO(folder / "minio")):
-        async with TcpProxy(minio.ports["main"]) as to_minio, TcpProxy(kafka.ports["proxied"]) as to_kafka:
-            kafka.proxy_port = to_kafka.port
-            for _ in running(kafka):
-                yield Servers(minio, kafka, to_minio, to_kafka)
+    kafka, minio = KafkaServer(folder / "kafka"), MinIO(folder / "minio")
+    with small_disk(minio.data, "256m"):
+        for _ in running(minio):
+            async with TcpProxy(minio.ports["main"]) as to_minio, TcpProxy(kafka.ports["proxied"]) as to_kafka:
+                kafka.proxy_port = to_kafka.port
+                for _ in running(kafka):
+                    yield Servers(minio, kafka, to_minio, to_kafka)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

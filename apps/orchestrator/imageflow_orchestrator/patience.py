@@ -1,4 +1,4 @@
-"""A store that is away for a while loses nothing that was accepted: what it did not do is asked of it again (R53)."""
+"""What an accepted execution asks of a store that is away or full for a while is asked again, and so not lost (R53)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from imageflow_common.logs import EventLog
 from imageflow_common.store import ObjectInfo, ObjectKey, ObjectStore, StoredObject
 
 from .planned import ASYNCHRONOUS
-from .retryable import is_retryable
 
 T = TypeVar("T")
 
@@ -24,12 +23,12 @@ log = EventLog(__name__)
 _FIRST_PAUSE_SECONDS = 0.05
 _LONGEST_PAUSE_SECONDS = 5.0
 _AWAY = {"UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED"}
-"""The codes by which a store says that it is away, or has too much to do."""
+"""The codes by which a store says that it is away, has too much to do, or is full until somebody makes room."""
 
 
 def may_pass(error: ImageFlowError) -> bool:
     """Whether a store that raised this may do the same later."""
-    return error.code in _AWAY and is_retryable(error)
+    return error.code in _AWAY
 
 
 @dataclass(frozen=True, slots=True)

@@ -108,7 +108,7 @@ async def test_an_execution_that_waits_for_the_store_can_be_cancelled(tmp_path: 
     ("error", "passes"),
     [
         (Unavailable("x"), True),
-        (StorageFull("x"), False),
+        (StorageFull("x"), True),
         (WriteConflict("x"), False),
         (InvalidImage("x"), False),
         (ImageFlowError("x"), False),
@@ -122,12 +122,12 @@ def test_what_passes_and_what_does_not(error: ImageFlowError, passes: bool) -> N
 async def test_an_error_that_does_not_pass_is_raised_at_once() -> None:
     asked: list[int] = []
 
-    async def full() -> None:
+    async def conflict() -> None:
         asked.append(1)
-        raise StorageFull("no room")
+        raise WriteConflict("it is another by now")
 
-    with pytest.raises(StorageFull):
-        await Patience(3_600).ask(full)
+    with pytest.raises(WriteConflict):
+        await Patience(3_600).ask(conflict)
     assert len(asked) == 1
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from backends.small_disk import small_disk
 from imageflow_common.errors import FailedPrecondition, ImageFlowError, PermissionDenied, StorageFull
 from imageflow_common.shared import Capability, SharedDirectory
 
@@ -162,23 +162,13 @@ def test_full_memory_is_said_and_leaves_nothing(
 
 
 def test_a_full_tmpfs_is_said_and_leaves_nothing(tmp_path: Path) -> None:
-    folder = tmp_path / "small"
-    folder.mkdir()
-    mount = shutil.which("mount")
-    if mount is None or os.geteuid() != 0:
-        pytest.skip("only root can mount a tmpfs")
-    mounted = subprocess.run([mount, "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)], capture_output=True)
-    if mounted.returncode != 0:
-        pytest.skip(f"no tmpfs can be mounted here: {mounted.stderr.decode().strip()}")
-    try:
+    with small_disk(tmp_path / "small", "64k") as folder:
         directory = SharedDirectory(folder)
         directory.write("o.1", bytes(16 * 1024))
         with pytest.raises(StorageFull):
             directory.write("o.2", bytes(128 * 1024))
         assert os.listdir(folder) == ["o.1"]
         directory.close()
-    finally:
-        subprocess.run(["umount", str(folder)], check=True)
 
 
 def test_a_capability_covers_the_names_of_its_owner_and_no_other(shared: SharedDirectory) -> None:

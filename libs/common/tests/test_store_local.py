@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-import subprocess
 import sys
 import tracemalloc
 from asyncio.subprocess import PIPE
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from backends.small_disk import small_disk
 from imageflow_common.errors import (
     DataLoss,
     FailedPrecondition,
@@ -263,26 +263,19 @@ async def test_an_object_that_shrinks_while_it_is_read_is_data_loss(store: Local
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    try:
-        mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)]
-        subprocess.run(mount, check=True, capture_output=True)
-    except (OSError, subprocess.CalledProcessError):
-        pytest.skip("a small tmpfs needs the right to mount")
-    yield disk
-    subprocess.run(["umount", str(disk)], check=True)
+def disk(tmp_path: Path) -> Iterator[Path]:
+    with small_disk(tmp_path / "disk", "1m") as disk:
+        yield disk
 
 
-async def test_a_full_disk_is_said_and_leaves_what_was_there(small_disk: Path) -> None:
-    store = LocalStore(small_disk)
+async def test_a_full_disk_is_said_and_leaves_what_was_there(disk: Path) -> None:
+    store = LocalStore(disk)
     try:
         await store.put(A, b"old", media_type=PNG)
         with pytest.raises(StorageFull):
             await store.put(A, b"x" * 4_000_000, media_type=PNG)
         assert (await store.get(A)).data == b"old"
-        assert files(small_disk / "tmp") == []
+        assert files(disk / "tmp") == []
         await store.put(A, b"new", media_type=PNG)
     finally:
         await store.close()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -18,6 +17,7 @@ from backends.proxy import TcpProxy
 from backends.pytest_fixtures import own_bucket
 from backends.running import running
 from backends.s3 import S3Server
+from backends.small_disk import small_disk
 from imageflow_common.errors import ImageFlowError, StorageFull, Unavailable, WriteConflict
 from imageflow_common.store import ObjectKey, parse_key
 from imageflow_common.store_s3 import S3Store
@@ -26,7 +26,7 @@ from imageflow_common.store_s3_client import S3Config
 A = parse_key("a")
 PNG = "image/png"
 MIB = 1 << 20
-TMPFS_BYTES = 96 * MIB
+SMALL_BYTES = 96 * MIB
 
 
 @pytest.fixture
@@ -38,15 +38,8 @@ def own(tmp_path: Path) -> Iterator[S3Server]:
 @pytest.fixture
 def small(tmp_path: Path) -> Iterator[S3Server]:
     """A MinIO on a small disk."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={TMPFS_BYTES}", "tmpfs", str(folder)]
-    if subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("needs the right to mount a tmpfs")
-    try:
+    with small_disk(tmp_path / "small", f"{SMALL_BYTES}") as folder:
         yield from running(MinIO(folder))
-    finally:
-        subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 @pytest.fixture
@@ -117,12 +110,12 @@ async def fill(store: S3Store, keys: list[ObjectKey]) -> int:
 
 async def test_a_full_disk_is_told_and_reading_and_deleting_go_on(small: S3Server) -> None:
     async with connected(impatient(own_bucket(small))) as store:
-        keys = [parse_key(f"{number}") for number in range(TMPFS_BYTES // MIB)]
+        keys = [parse_key(f"{number}") for number in range(SMALL_BYTES // MIB)]
         stored = await fill(store, keys)
         assert 2 <= stored < len(keys)
 
         async def stream() -> AsyncIterator[bytes]:
-            for _ in range(TMPFS_BYTES // MIB):
+            for _ in range(SMALL_BYTES // MIB):
                 yield os.urandom(MIB)
 
         with pytest.raises(StorageFull):
