@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from time import perf_counter
 
@@ -117,9 +117,12 @@ class Performance:
         self, kept: KeptImages, result: RunResult, output: OutputFormat, image: bytes, ended: Execution
     ) -> None:
         begun = perf_counter()
-        await kept.finish(failed=result.final is None)
-        if result.final is not None:
-            ended.final_output_path = await self._store_output(result, output, image)
+        if result.final is None:
+            await kept.finish(failed=True)
+        else:
+            if not self.record.request.output_path:
+                await kept.finish(failed=False)  # what is kept may be the output
+            ended.final_output_path = await self._store_output(kept, result, output, image)
         self.execution.timings.store_ms += since(begun)
         self.execution.execution_time_ms += since(begun)
         ended.end_time.FromDatetime(now())
@@ -132,7 +135,8 @@ class Performance:
         fallback = next(step.fallback for step in self.plan.steps if step.step_id == step_id)
         by_fallback = fallback is not None and outcome.call is fallback
         self.record.steps[step_id].CopyFrom(record_step(outcome, image, by_fallback=by_fallback))
-        self.checkpoint.soon()
+        if self.record.kind is not ExecutionRecord.SYNCHRONOUS:  # one that is cut off is not resumed
+            self.checkpoint.soon()
 
     async def _read_input(self, key: ObjectKey) -> bytes:
         info = await self.store.head(key)
@@ -164,8 +168,8 @@ class Performance:
         """Brings an image that was taken over into memory."""
         image.data = (await self.store.get(ObjectKey(image.description.object_key))).data
 
-    async def _store_output(self, result: RunResult, output: OutputFormat, image: bytes) -> ObjectKey:
-        """The output, and what was found out next to it (R31)."""
+    async def _store_output(self, kept: KeptImages, result: RunResult, output: OutputFormat, image: bytes) -> ObjectKey:
+        """The output, what was found out next to it (R31), and what is left of the intermediates, side by side."""
         execution, step_id = self.execution, self.plan.output.step_id
         key, written = self._output_key(max(1, result.outcome.steps[step_id].attempts), output.media_type)
         metadata = {
@@ -178,9 +182,10 @@ class Performance:
             },
         }
         found_out = json.dumps(metadata, ensure_ascii=False).encode()
-        writes = [self.store.put(metadata_key(key), found_out, media_type=_JSON)]
+        writes: list[Awaitable[object]] = [self.store.put(metadata_key(key), found_out, media_type=_JSON)]
         if not written:
             writes.append(self.store.put(key, image, media_type=output.media_type))
+        writes.append(kept.finish(failed=False))
         for outcome in await asyncio.gather(*writes, return_exceptions=True):
             if isinstance(outcome, BaseException):
                 raise outcome

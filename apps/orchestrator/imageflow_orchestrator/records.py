@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import suppress
@@ -67,10 +68,10 @@ class Records:
         finds.
         """
         execution = record.execution
-        entry = _entry_of(execution)
-        if pending:
-            await self._store.put(self._marker(execution), b"", media_type=_EMPTY)
-        await self._store.put(entry, b"", media_type=_EMPTY)
+        first = [_entry_of(execution), *([self._marker(execution)] if pending else [])]
+        for written in await asyncio.gather(*map(self._put_empty, first), return_exceptions=True):
+            if isinstance(written, BaseException):
+                raise written
         try:
             data = _encode(record, RecordEncoder())
             info = await self._store.put(self._key(execution), data, media_type=_JSON, if_absent=True)
@@ -160,6 +161,9 @@ class Records:
                 continue
             if _entry_of(found) == key:
                 yield found
+
+    async def _put_empty(self, key: ObjectKey) -> None:
+        await self._store.put(key, b"", media_type=_EMPTY)
 
     async def _withdraw(self, loser: Execution) -> None:
         """Removes marker and entry of an execution whose id was taken, unless they are the winner's too."""
