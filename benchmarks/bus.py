@@ -25,6 +25,7 @@ from statistics import mean
 from time import perf_counter
 from typing import Any
 
+import psutil
 from kafka import KafkaConsumer, KafkaProducer
 
 from backends.kafka import KafkaServer
@@ -118,11 +119,14 @@ class Completions:
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """`one_by_one` in milliseconds, and of each where it went; `per_second` with many requests waiting."""
+    """`one_by_one` in milliseconds, and of each where it went; `per_second` with many requests waiting, while so many
+    `cores` were busy, of which the orchestrator's process took so much."""
 
     one_by_one: list[float]
     parts: list[dict[str, float]]
     per_second: float
+    cores: float
+    orchestrator_cores: float
 
 
 def requests(settings: KafkaSettings, amount: Amount, environment: Mapping[str, str]) -> Served:
@@ -145,12 +149,25 @@ def requests(settings: KafkaSettings, amount: Amount, environment: Mapping[str, 
             begun = perf_counter()
             waited.append((completions.at(send(f"{run}-one-{number}")) - begun) * 1e3)
             parts.append(_parts(running.url, f"{run}-one-{number}", waited[-1]))
-        begun = perf_counter()
+        orchestrator = psutil.Process(running.pids["orchestrator"])
+        begun, busy, own = perf_counter(), _busy_seconds(), _used_seconds(orchestrator)
         names = [send(f"{run}-many-{number}") for number in range(amount.at_once)]
-        ended = max(completions.at(name) for name in names)
+        seconds = max(completions.at(name) for name in names) - begun
+        busy, own = _busy_seconds() - busy, _used_seconds(orchestrator) - own
         completions.close()
         sender.close(timeout=2)
-        return Served(waited, parts, amount.at_once / (ended - begun))
+        return Served(waited, parts, amount.at_once / seconds, busy / seconds, own / seconds)
+
+
+def _busy_seconds() -> float:
+    """Of all cores, by whatever runs."""
+    times = psutil.cpu_times()
+    return float(sum(times) - times.idle - times.iowait)
+
+
+def _used_seconds(process: psutil.Process) -> float:
+    used = process.cpu_times()
+    return float(used.user + used.system)
 
 
 def _parts(url: str, name: str, waited_ms: float) -> dict[str, float]:
@@ -174,7 +191,7 @@ def report(alone: list[float], through: list[float], served: Mapping[str, Served
     ratio = percentile(through, 50) / percentile(alone, 50)
     rows = "".join(
         f"| {name} | {percentile(each.one_by_one, 50):.0f} | {percentile(each.one_by_one, 95):.0f} | "
-        f"{each.per_second:.1f} |\n"
+        f"{each.per_second:.1f} | {each.cores:.2f} | {each.orchestrator_cores:.2f} |\n"
         for name, each in served.items()
     )
     shares = "".join(
@@ -193,8 +210,8 @@ average at the start {where.load_average}.
 
 Ours takes {ratio:.2f} times as long at p50.
 
-| P3 by message, sent → completion heard, objects in | p50 ms | p95 ms | a second with {FULL.at_once} waiting |
-| --- | ---: | ---: | ---: |
+| P3 by message, sent → completion heard, objects in | p50 ms | p95 ms | a second with {FULL.at_once} waiting | cores busy then | of them the orchestrator |
+| --- | ---: | ---: | ---: | ---: | ---: |
 {rows}
 | Where the time of one goes, mean ms | {" | ".join(served)} |
 | --- |{" ---: |" * len(served)}
