@@ -189,6 +189,13 @@ def _request(name: str) -> dict[str, Any]:
 def report(alone: list[float], through: list[float], served: Mapping[str, Served]) -> str:
     where = read_environment()
     ratio = percentile(through, 50) / percentile(alone, 50)
+    heads = [
+        "P3 by message, sent → completion heard, objects in",
+        "p50 ms",
+        "p95 ms",
+        f"a second, {FULL.at_once} waiting",
+    ]
+    heads += ["cores busy then", "of them the orchestrator"]
     rows = "".join(
         f"| {name} | {percentile(each.one_by_one, 50):.0f} | {percentile(each.one_by_one, 95):.0f} | "
         f"{each.per_second:.1f} | {each.cores:.2f} | {each.orchestrator_cores:.2f} |\n"
@@ -210,7 +217,7 @@ average at the start {where.load_average}.
 
 Ours takes {ratio:.2f} times as long at p50.
 
-| P3 by message, sent → completion heard, objects in | p50 ms | p95 ms | a second with {FULL.at_once} waiting | cores busy then | of them the orchestrator |
+| {" | ".join(heads)} |
 | --- | ---: | ---: | ---: | ---: | ---: |
 {rows}
 | Where the time of one goes, mean ms | {" | ".join(served)} |
