@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from backends.kafka import KafkaServer
+from backends.kubernetes import Kubernetes
 from backends.loki import Loki
 from backends.minio import MinIO
 from backends.otelcol import OtelCollector
@@ -23,6 +24,7 @@ SERVERS: Mapping[str, type[Server]] = {
     Prometheus.name: Prometheus,
     Zipkin.name: Zipkin,
     Loki.name: Loki,
+    Kubernetes.name: Kubernetes,
 }
 DEFAULT: tuple[str, ...] = (SeaweedFS.name, KafkaServer.name)  # what `up` starts when no name is given
 TESTED: tuple[str, ...] = tuple(name for name in SERVERS if name not in (OtelCollector.name, Loki.name))

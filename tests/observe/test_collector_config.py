@@ -10,10 +10,12 @@ import pytest
 COLLECTOR = Path(__file__).resolve().parents[2] / "observability" / "collector"
 
 
-@pytest.mark.parametrize("overlay", ["kubernetes.yaml", "local.yaml"])
-def test_the_collector_takes_its_configuration(otelcol_program: str, overlay: str) -> None:
+@pytest.mark.parametrize(
+    "files", [("collector.yaml", "kubernetes.yaml"), ("collector.yaml", "local.yaml"), ("nodes.yaml",)]
+)
+def test_the_collector_takes_its_configuration(otelcol_program: str, files: tuple[str, ...]) -> None:
     done = subprocess.run(
-        [otelcol_program, "validate", "--config", "collector.yaml", "--config", overlay],
+        [otelcol_program, "validate", *(f"--config={name}" for name in files)],
         cwd=COLLECTOR,
         env={},
         capture_output=True,
