@@ -96,8 +96,10 @@ class SystemApi:
     async def readiness(self, request: system.GetReadinessRequest, context: Context) -> system.GetReadinessResponse:
         if missing := self._live.missing():
             raise Unavailable(f"cannot be reached: {', '.join(missing)}", reason="COMPONENT_UNAVAILABLE")
-        components = sorted(self._live.registry.components)
-        return system.GetReadinessResponse(status="ready", components=components, degraded=self._degraded())
+        components, degraded = sorted(self._live.registry.components), self._degraded()
+        if fault := self._live.registry_fault:
+            degraded = [*degraded, f"the registry file was not taken over, the one before stays: {fault}"]
+        return system.GetReadinessResponse(status="ready", components=components, degraded=degraded)
 
     async def openapi(self, request: system.GetOpenApiRequest, context: Context) -> HttpBody:
         return HttpBody(content_type="application/json", data=self._openapi)

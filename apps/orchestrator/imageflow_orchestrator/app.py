@@ -217,25 +217,29 @@ async def _start(orchestrator: Orchestrator, settings: OrchestratorSettings) -> 
 
 
 async def watch_registry(catalog: LiveCatalog, settings: OrchestratorSettings) -> None:
-    """Takes over a changed registry file; one with faults, or none, is logged once and the old one stays."""
+    """Takes over a changed registry file; one with faults, or none, is logged once, readiness says so, and the old one
+    stays."""
     path = settings.registry_file
     if path is None:
         return
-    seen, told = path.read_bytes(), ""
+    seen = taken = path.read_bytes()
     while True:
         await asyncio.sleep(settings.registry_poll_seconds)
         try:
             data = await asyncio.to_thread(path.read_bytes)
-            if data == seen:
+            before, seen = seen, data
+            if data == taken:
+                catalog.registry_fault = ""
+            if data in (taken, before):
                 continue
-            seen, told = data, ""
             catalog.replace_registry(parse_registry(data.decode(), path=path.name))
+            taken, catalog.registry_fault = data, ""
             log.info("registry.reloaded")
             await catalog.refresh()
         except Exception as exc:
-            if str(exc) != told:
+            if str(exc) != catalog.registry_fault:
                 _log_refused(exc)
-            told = str(exc)
+            catalog.registry_fault = str(exc)
 
 
 def _log_refused(error: Exception) -> None:

@@ -59,6 +59,8 @@ class LiveCatalog:
         self._averages: dict[str, RunningAverages] = {}
         self.generation = 0
         """Grows when anything that a plan depends on has changed."""
+        self.registry_fault = ""
+        """Why the registry file, as it is now, was not taken over; empty when it was."""
 
     @property
     def profiles(self) -> Mapping[str, ResourceAmounts]:

@@ -88,6 +88,16 @@ async def test_a_component_that_cannot_run_so_is_an_error(at: Served, fields: di
     assert (await refused(lambda: at.call("CatalogService/ProcessWithComponent", **request))).reason == reason
 
 
+async def test_readiness_says_that_a_registry_was_refused(at: Served) -> None:
+    """It is no reason to send nothing here: the one before is served."""
+    at.orchestrator.catalog.registry_fault = "registry.yaml: components: name at least one component"
+
+    ready = await at.call("SystemService/GetReadiness")
+
+    assert ready.status == "ready"
+    assert [at.orchestrator.catalog.registry_fault in each for each in ready.degraded] == [True]
+
+
 async def test_health_is_ok_while_it_serves_and_readiness_when_every_component_is_there(at: Served) -> None:
     health = await at.call("SystemService/GetHealth")
     ready = await at.call("SystemService/GetReadiness")

@@ -255,6 +255,9 @@ async def test_the_registry_file_is_watched_and_a_faulty_one_changes_nothing(
         await asyncio.to_thread(path.unlink)
         await eventually(lambda: len(lines(caplog, "registry.refused")) > 3)
         assert list(at.catalog.registry.components) == ["resize", "filter", "detect"]
+        assert "No such file" in at.catalog.registry_fault
+        await asyncio.to_thread(put, path, REGISTRY.encode())
+        await eventually(lambda: not at.catalog.registry_fault)
 
         more = REGISTRY + '  blur: {targets: {default: {address: "a:filter", profile: large}}}\n'
         await asyncio.to_thread(put, path, more.encode())
