@@ -22,7 +22,7 @@ from tests.e2e.callers import Callers, connect
 from tools import images
 
 USER = 10001
-MEMORY = {"orchestrator": "1g", "resize": "768m", "filter": "768m", "detect": "1536m", "gateway": "384m"}
+MEMORY = {"orchestrator": "1g", "resize": "768m", "filter": "768m", "detect": "1536m", "gateway": "640m"}
 START_SECONDS = 60.0
 _CONFINED = ("--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges", "--tmpfs=/tmp", "--pull=never")
 ENVIRONMENT = {
@@ -132,8 +132,7 @@ def network(folder: Path) -> Iterator[Network]:
 def system(folder: Path) -> Iterator[System]:
     """Two of resize, one of all else; only the gateway is reached from outside."""
     with network(folder) as net:
-        models = [f"--volume={images.TOP / 'models'}:/models:ro"]
-        detect = net.run("detect", options=models, environment={"IMAGEFLOW_MODELS_DIRECTORY": "/models"})
+        detect = net.run("detect")
         names = [detect, net.run("filter")]
         resize, second = (net.run("resize", replica=replica) for replica in (1, 2))
         store = [f"--volume={folder / 'store'}:/data"]

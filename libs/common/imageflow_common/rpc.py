@@ -39,6 +39,9 @@ Method: TypeAlias = Callable[[Any, Context], Any]
 """`async (request, context) -> response`, or an async generator; the request of a client-streaming method is an
 async iterator."""
 
+LIVENESS = "liveness"
+"""What health calls the process itself: it serves for as long as it answers, whatever else is away."""
+
 _GATEWAY = "x-imageflow-gateway"
 _MARGIN_SECONDS = 0.02
 _RECONNECT_MILLIS = 200
@@ -307,6 +310,7 @@ async def start_server(
     gc.freeze()  # what a server is made of stays: the collector need not look at it again and again
     await server.start()
     response = health_pb2.HealthCheckResponse
+    await status.set(LIVENESS, response.SERVING)
     for name in ("", *service_names):
         await status.set(name, response.SERVING if ready else response.NOT_SERVING)
     return RunningServer(server, port, status, settings)

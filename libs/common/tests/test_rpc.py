@@ -28,6 +28,7 @@ from imageflow_common.errors import (
     Violation,
 )
 from imageflow_common.rpc import (
+    LIVENESS,
     Context,
     RunningServer,
     channel_options,
@@ -362,7 +363,7 @@ async def test_an_ipv6_address_can_be_listened_on(compile_proto: Callable[[str],
 
 async def test_health_is_told_for_the_server_and_each_service(ends: Ends) -> None:
     stub = health_pb2_grpc.HealthStub(ends.channel)
-    for name in ("", "acme.v1.EchoService"):
+    for name in ("", "acme.v1.EchoService", LIVENESS):
         response = await stub.Check(health_pb2.HealthCheckRequest(service=name), timeout=5)
         assert response.status == health_pb2.HealthCheckResponse.SERVING
     assert (await _error_of(stub.Check(health_pb2.HealthCheckRequest(service="other"), timeout=5))).code == "NOT_FOUND"
