@@ -33,7 +33,7 @@ format: setup ## Format the code
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
-.PHONY: test coverage demo up backends backends-down bench eval prove docs
+.PHONY: test coverage demo up backends backends-down bench eval prove docs manifests
 test: setup ## Install the servers that tests need, and run every test; skips say why
 	$(BIN)/python -m backends install
 	$(BIN)/pytest
@@ -68,6 +68,9 @@ bench: setup ## Measure pipelines, the engine, detect, Triton, store and broker,
 .PHONY: images
 images: setup ## Build the image of each service and of the gateway (docker, else buildah)
 	$(BIN)/python tools/images.py $(if $(STAND_INS),--stand-ins)
+
+manifests: setup ## Write what k8s/ has from elsewhere in the tree, and render its overlays to build/manifests/
+	$(BIN)/python tools/manifests.py
 
 eval: setup ## Measure how good the demo's model is; the report is models/coins/EVALUATION.md
 	$(BIN)/python tools/evaluate.py

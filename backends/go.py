@@ -1,4 +1,4 @@
-"""Builds servers that are written in Go, with Go's own client, at the lowest priority; programs go to a folder."""
+"""Builds servers that are written in Go, with Go's own client, at a low priority; programs go to a folder."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def run_go(
         done = subprocess.run(
             ["nice", "-n", "15", *command],
             cwd=directory,
-            env={**os.environ, "GOBIN": str(programs), "CGO_ENABLED": "0", "GOFLAGS": "-buildvcs=false -p=1"}
+            env={**os.environ, "GOBIN": str(programs), "CGO_ENABLED": "0", "GOFLAGS": "-buildvcs=false"}
             | dict(environment or {}),
             check=True,
             capture_output=True,

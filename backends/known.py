@@ -27,6 +27,8 @@ SERVERS: Mapping[str, type[Server]] = {
     Kubernetes.name: Kubernetes,
 }
 DEFAULT: tuple[str, ...] = (SeaweedFS.name, KafkaServer.name)  # what `up` starts when no name is given
-TESTED: tuple[str, ...] = tuple(name for name in SERVERS if name not in (OtelCollector.name, Loki.name))
+TESTED: tuple[str, ...] = tuple(
+    name for name in SERVERS if name not in (OtelCollector.name, Loki.name, Kubernetes.name)
+)
 """What `install` installs when no name is given: all that `make test` needs. Those that take minutes to build are left
 to `make prove`."""

@@ -55,7 +55,7 @@ class Composed:
 def composed(built: None) -> Iterator[Composed]:
     if shutil.which("podman-compose") is None:
         pytest.skip("needs podman-compose")
-    _make_servers()
+    make_servers()
     ports = {f"{name}_PORT": str(_free_port()) for name in ("GATEWAY", "MINIO", "KAFKA")}
     project = f"imageflow-test-{secrets.token_hex(4)}"
 
@@ -80,7 +80,7 @@ def _free_port() -> int:
         return int(taken.getsockname()[1])
 
 
-def _make_servers() -> None:
+def make_servers() -> None:
     services = yaml.safe_load(COMPOSE.read_text())["services"]
     jvm = Path(os.path.realpath(shutil.which("java") or "")).parents[1]
     with tempfile.TemporaryDirectory() as folder:

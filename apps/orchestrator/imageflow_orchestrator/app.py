@@ -68,6 +68,7 @@ WITHOUT_KAFKA = KafkaSettings.model_construct()
 class Orchestrator:
     """Everything built, nothing listening yet."""
 
+    caller: GrpcCaller
     catalog: LiveCatalog
     engine: Engine
     executions: Executions
@@ -170,7 +171,7 @@ async def build(settings: OrchestratorSettings, kafka: KafkaSettings = WITHOUT_K
         closing.push_async_callback(caller.close)
         closing.push_async_callback(events.close if bus is None else bus.close)
         closing.push_async_callback(queue.let_go)  # when nothing runs any more
-        yield Orchestrator(catalog, engine, executions, queue, shared, janitor, handlers, list(names))
+        yield Orchestrator(caller, catalog, engine, executions, queue, shared, janitor, handlers, list(names))
 
 
 async def serve(settings: OrchestratorSettings, kafka: KafkaSettings = WITHOUT_KAFKA) -> None:
@@ -181,6 +182,7 @@ async def serve(settings: OrchestratorSettings, kafka: KafkaSettings = WITHOUT_K
         async with asyncio.TaskGroup() as background:
             watching = [
                 background.create_task(orchestrator.catalog.watch()),
+                background.create_task(orchestrator.caller.watch()),
                 background.create_task(watch_registry(orchestrator.catalog, settings)),
                 background.create_task(orchestrator.janitor.run()),
                 background.create_task(orchestrator.engine.transport.remove_unused()),

@@ -28,6 +28,7 @@ from imageflow_common.status import DETAILS_KEY, from_rpc_error
 from imageflow_common.telemetry import context_to_metadata
 
 from .catalog import Caller, LiveCatalog
+from .channels import Channels
 from .component_spec import Target
 from .effects import StartAttempt
 from .images import Artifact, ImageTransport
@@ -39,19 +40,15 @@ _DESCRIBE = "/imageflow.v1.ComponentService/Describe"
 
 
 class GrpcCaller:
-    """Reaches components over gRPC: one channel for each address, balanced over all that it resolves to."""
+    """Reaches components over gRPC, balanced over all that their addresses stand for."""
 
     def __init__(self, max_message_bytes: int) -> None:
-        self._options = channel_options(max_message_bytes)
-        self._channels: dict[str, grpc.aio.Channel] = {}
-        self._methods: dict[tuple[str, str], grpc.aio.UnaryUnaryMultiCallable[ComponentRequest, ComponentResponse]] = {}
+        self._channels = Channels(channel_options(max_message_bytes))
 
     async def describe(self, target: Target, request: DescribeRequest, *, timeout: float) -> DescribeResponse:
-        method = self._channel(target.address).unary_unary(
-            _DESCRIBE, DescribeRequest.SerializeToString, DescribeResponse.FromString
-        )
+        method = self._channels.method(target.address, _DESCRIBE, DescribeRequest, DescribeResponse)
         try:
-            response = await method(request, timeout=timeout)
+            response: DescribeResponse | None = await method(request, timeout=timeout)
         except grpc.aio.AioRpcError as exc:
             raise from_rpc_error(exc) from exc
         return _checked(response)
@@ -59,31 +56,19 @@ class GrpcCaller:
     async def process(
         self, target: Target, method: str, request: ComponentRequest, *, timeout: float
     ) -> ComponentResponse:
-        call = self._method(target.address, method)
+        call = self._channels.method(target.address, method, ComponentRequest, ComponentResponse)
         try:
-            response = await call(request, timeout=timeout, metadata=context_to_metadata())
+            response: ComponentResponse | None = await call(request, timeout=timeout, metadata=context_to_metadata())
         except grpc.aio.AioRpcError as exc:
             raise _error_of(exc) from exc
         return _checked(response)
 
+    async def watch(self) -> None:
+        """Keeps up with replicas that come and go."""
+        await self._channels.watch()
+
     async def close(self) -> None:
-        for channel in self._channels.values():
-            await channel.close()
-
-    def _channel(self, address: str) -> grpc.aio.Channel:
-        if address not in self._channels:
-            self._channels[address] = grpc.aio.insecure_channel(address, self._options)
-        return self._channels[address]
-
-    def _method(
-        self, address: str, method: str
-    ) -> grpc.aio.UnaryUnaryMultiCallable[ComponentRequest, ComponentResponse]:
-        key = (address, method)
-        if key not in self._methods:
-            self._methods[key] = self._channel(address).unary_unary(
-                method, ComponentRequest.SerializeToString, ComponentResponse.FromString
-            )
-        return self._methods[key]
+        await self._channels.close()
 
 
 def _checked(response: M | None) -> M:
