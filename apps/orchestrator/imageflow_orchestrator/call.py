@@ -46,9 +46,8 @@ class GrpcCaller:
         self._channels = Channels(channel_options(max_message_bytes))
 
     async def describe(self, target: Target, request: DescribeRequest, *, timeout: float) -> DescribeResponse:
-        method = self._channels.method(target.address, _DESCRIBE, DescribeRequest, DescribeResponse)
         try:
-            response: DescribeResponse | None = await method(request, timeout=timeout)
+            response = await self._channels.call(target.address, _DESCRIBE, request, DescribeResponse, timeout=timeout)
         except grpc.aio.AioRpcError as exc:
             raise from_rpc_error(exc) from exc
         return _checked(response)
@@ -56,9 +55,11 @@ class GrpcCaller:
     async def process(
         self, target: Target, method: str, request: ComponentRequest, *, timeout: float
     ) -> ComponentResponse:
-        call = self._channels.method(target.address, method, ComponentRequest, ComponentResponse)
+        metadata = context_to_metadata()
         try:
-            response: ComponentResponse | None = await call(request, timeout=timeout, metadata=context_to_metadata())
+            response = await self._channels.call(
+                target.address, method, request, ComponentResponse, timeout=timeout, metadata=metadata
+            )
         except grpc.aio.AioRpcError as exc:
             raise _error_of(exc) from exc
         return _checked(response)

@@ -13,7 +13,7 @@ import ipaddress
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import grpc
 from google.protobuf.message import Message
@@ -22,8 +22,9 @@ from imageflow_common.logs import EventLog
 
 log = EventLog(__name__)
 
+M = TypeVar("M", bound=Message)
+
 _LOOK_AGAIN_SECONDS = 2.0
-_LONGEST_CALL_SECONDS = 3600.0
 _SCHEMES = ("dns:///", "dns:")
 
 Places = frozenset[tuple[str, int]]
@@ -48,6 +49,8 @@ class _Held:
     channel: grpc.aio.Channel
     places: Places = frozenset()
     methods: dict[str, Any] = field(default_factory=dict)
+    calls: int = 0
+    replaced: bool = False
 
 
 class Channels:
@@ -64,17 +67,35 @@ class Channels:
         self._resolve = resolve
         self._look_again_seconds = look_again_seconds
         self._held: dict[str, _Held] = {}
-        self._retiring: set[asyncio.Task[None]] = set()
+        self._closing: set[asyncio.Task[None]] = set()
 
-    def method(self, address: str, name: str, request: type[Message], response: type[Message]) -> Any:
-        """A unary method of whoever is at the address, such as `dns:///resize:9090`."""
+    async def call(
+        self,
+        address: str,
+        method: str,
+        request: Message,
+        response: type[M],
+        *,
+        timeout: float,
+        metadata: Sequence[tuple[str, str]] = (),
+    ) -> M | None:
+        """Calls a unary method of whoever is at the address, such as `dns:///resize:9090`. None where what came is not
+        the message. Raises AioRpcError."""
         held = self._held.get(address)
         if held is None:
             held = self._held[address] = _Held(self._open(address))
-        found = held.methods.get(name)
+        found = held.methods.get(method)
         if found is None:
-            found = held.methods[name] = held.channel.unary_unary(name, request.SerializeToString, response.FromString)
-        return found
+            found = held.methods[method] = held.channel.unary_unary(
+                method, type(request).SerializeToString, response.FromString
+            )
+        held.calls += 1
+        try:
+            answer: M | None = await found(request, timeout=timeout, metadata=metadata)
+            return answer
+        finally:
+            held.calls -= 1
+            self._close_when_idle(held)
 
     async def watch(self) -> None:
         """Looks every name up, again and again."""
@@ -83,8 +104,7 @@ class Channels:
             await asyncio.gather(*map(self._look_up, list(self._held)))
 
     async def close(self) -> None:
-        for task in self._retiring:
-            task.cancel()
+        await asyncio.gather(*self._closing)
         for held in self._held.values():
             await held.channel.close()
 
@@ -96,9 +116,15 @@ class Channels:
             return  # a name that cannot be looked up at the moment stands for what it stood for
         self._held[address] = _Held(self._open(_target_of(places)), places)
         log.debug("component.replicas", address=address, count=len(places))
-        retiring = asyncio.create_task(held.channel.close(_LONGEST_CALL_SECONDS))
-        self._retiring.add(retiring)
-        retiring.add_done_callback(self._retiring.discard)
+        held.replaced = True
+        self._close_when_idle(held)
+
+    def _close_when_idle(self, held: _Held) -> None:
+        """grpc.aio's own way to wait for calls misses some that have just begun."""
+        if held.replaced and not held.calls:
+            closing = asyncio.create_task(held.channel.close())
+            self._closing.add(closing)
+            closing.add_done_callback(self._closing.discard)
 
     def _open(self, target: str) -> grpc.aio.Channel:
         return grpc.aio.insecure_channel(target, list(self._options))

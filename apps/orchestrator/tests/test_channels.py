@@ -89,8 +89,12 @@ async def channels(named: Named) -> AsyncIterator[Channels]:
 
 
 async def ask(channels: Channels, named: Named) -> None:
-    method = channels.method(f"dns:///replicas.test:{named.port}", METHOD, HealthCheckRequest, HealthCheckResponse)
-    await method(HealthCheckRequest(), timeout=10)
+    await check(channels, f"dns:///replicas.test:{named.port}")
+
+
+async def check(channels: Channels, address: str) -> None:
+    answer = await channels.call(address, METHOD, HealthCheckRequest(), HealthCheckResponse, timeout=10)
+    assert answer == HealthCheckResponse(status=HealthCheckResponse.SERVING)
 
 
 async def until_answered(channels: Channels, named: Named, *hosts: str) -> None:
@@ -136,6 +140,26 @@ async def test_a_call_under_way_ends_where_it_began(channels: Channels, named: N
     await asyncio.gather(*under_way)
 
 
+async def test_no_call_is_lost_while_replicas_change_all_the_time(channels: Channels, named: Named) -> None:
+    await named.start("127.0.0.2")
+    done = asyncio.Event()
+
+    async def load() -> int:
+        calls = 0
+        while not done.is_set():
+            await ask(channels, named)
+            calls += 1
+        return calls
+
+    loaders = [asyncio.create_task(load()) for _ in range(8)]
+    for number in range(100):
+        named.name(("127.0.0.1", "127.0.0.2")[number % 2])
+        await asyncio.sleep(0.015)
+    done.set()
+    assert sum(await asyncio.gather(*loaders)) > 100
+    assert set(named.answered) == {"127.0.0.1", "127.0.0.2"}
+
+
 async def test_a_name_that_cannot_be_looked_up_stands_for_what_it_stood_for(channels: Channels, named: Named) -> None:
     await until_answered(channels, named, "127.0.0.1")
     named.name()
@@ -150,8 +174,7 @@ async def test_every_form_of_an_address_is_reached(named: Named, address: str) -
     channels = Channels(channel_options(1 << 20), look_again_seconds=0.01)
     watching = asyncio.create_task(channels.watch())
     for _ in range(10):
-        method = channels.method(address.format(named.port), METHOD, HealthCheckRequest, HealthCheckResponse)
-        await method(HealthCheckRequest(), timeout=10)
+        await check(channels, address.format(named.port))
         await asyncio.sleep(0.01)
     watching.cancel()
     await channels.close()
