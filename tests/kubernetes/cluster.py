@@ -56,8 +56,11 @@ def pod_templates(docs: Sequence[Document]) -> dict[str, Document]:
     found: dict[str, Document] = {}
     for each in workloads:
         template = each["spec"]["template"]
+        claims = [claim["metadata"]["name"] for claim in each["spec"].get("volumeClaimTemplates", ())]
         metadata = {**template["metadata"], "namespace": each["metadata"]["namespace"]}
-        found[each["metadata"]["name"]] = {"metadata": metadata, "spec": template["spec"]}
+        claimed = [{"name": name, "persistentVolumeClaim": {"claimName": f"{name}-0"}} for name in claims]
+        spec = {**template["spec"], "volumes": [*template["spec"].get("volumes", ()), *claimed]}
+        found[each["metadata"]["name"]] = {"metadata": metadata, "spec": spec}
     return found
 
 
