@@ -141,7 +141,9 @@ class Callers:
 
 def connect(url: str, target: str) -> Iterator[Callers]:
     rpc = Rpc(target)
-    with httpx.Client(base_url=url, timeout=SECONDS) as http:
+    # It closes idle connections past a number, at times one that another thread has just been given.
+    limits = httpx.Limits(max_keepalive_connections=None)
+    with httpx.Client(base_url=url, timeout=SECONDS, limits=limits) as http:
         yield Callers(http, rpc)
     rpc.close()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,8 +22,8 @@ MIB = 1024 * 1024
 MOST_GROWTH_BYTES = (64 + 16 + 16) * MIB
 """For each process: what glibc is told to keep of freed memory, what it takes in advance, and caches at work."""
 REPEATS = 16
-MOST_NEW_THREADS = 4
-"""For each process: of its pool, those that had not begun before."""
+MOST_NEW_THREADS = min(32, (os.cpu_count() or 1) + 4)
+"""For each process: of asyncio's pool, which is as large, those that had not begun before."""
 MOST_NEW_DESCRIPTORS = 8
 """For each process: connections that are kept for the next call."""
 
