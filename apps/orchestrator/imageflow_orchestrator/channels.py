@@ -37,7 +37,7 @@ async def resolve(host: str, port: int) -> Places:
     where it cannot be looked up."""
     try:
         found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except OSError:
+    except (OSError, ValueError, OverflowError):  # also a text that can be no name
         return frozenset()
     families = {family for family, *_ in found}
     chosen = socket.AF_INET if socket.AF_INET in families else socket.AF_INET6

@@ -182,4 +182,6 @@ async def test_every_form_of_an_address_is_reached(named: Named, address: str) -
 
 async def test_names_are_looked_up() -> None:
     assert await resolve("localhost", 1) in (frozenset({("127.0.0.1", 1)}), frozenset({("::1", 1)}))
-    assert await resolve("no-such-name.invalid", 1) == frozenset()
+    for name in ("no-such-name.invalid", "x" * 64, "a..b", "nul\0"):
+        assert await resolve(name, 1) == frozenset(), name
+    assert await resolve("no-such-name.invalid", 1 << 80) == frozenset()
