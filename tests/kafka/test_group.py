@@ -148,16 +148,21 @@ async def test_no_more_is_fetched_than_may_be_in_flight(settings: KafkaSettings)
                 await lease.ack()
 
 
+def make_roomy_topic(settings: KafkaSettings) -> None:
+    """Which takes larger messages than its dead letters do."""
+    admin = KafkaAdminClient(**settings.client_options())
+    large = {"max.message.bytes": "20000000"}
+    admin.create_topics([NewTopic(settings.topic("work"), 1, 1, topic_configs=large)])
+    admin.close()
+    create_topics(settings, ["work-dlq"])
+
+
 @pytest.mark.parametrize("codec", ["gzip", "snappy", "lz4", "zstd"])
 async def test_what_unpacks_to_far_more_is_set_aside_unread_and_the_stream_goes_on(
     kafka_settings: KafkaSettings, codec: str
 ) -> None:
     """A hundred megabytes of zeros; where they lie is told."""
-    admin = KafkaAdminClient(**kafka_settings.client_options())
-    large = {"max.message.bytes": "20000000"}
-    admin.create_topics([NewTopic(kafka_settings.topic("work"), 1, 1, topic_configs=large)])
-    admin.close()
-    create_topics(kafka_settings, ["work-dlq"])
+    make_roomy_topic(kafka_settings)
     producer = KafkaProducer(**kafka_settings.client_options(), compression_type=codec, max_request_size=200_000_000)
     for body in (bytes(100_000_000), b"good"):
         producer.send(kafka_settings.topic("work"), body, b"key").get(timeout=20)
@@ -182,11 +187,7 @@ async def test_what_is_too_large_is_set_aside_and_the_stream_goes_on(
     kafka_settings: KafkaSettings, key: bytes | None, body: bytes
 ) -> None:
     """As it came where the topic of dead letters takes it, else without its body."""
-    admin = KafkaAdminClient(**kafka_settings.client_options())
-    large = {"max.message.bytes": "20000000"}
-    admin.create_topics([NewTopic(kafka_settings.topic("work"), 1, 1, topic_configs=large)])
-    admin.close()
-    create_topics(kafka_settings, ["work-dlq"])
+    make_roomy_topic(kafka_settings)
     producer = KafkaProducer(**kafka_settings.client_options(), max_request_size=20_000_000)
     headers = [("their-own", b"\xff\xfe")]
     producer.send(kafka_settings.topic("work"), body, key, headers).get(timeout=10)
