@@ -50,7 +50,10 @@ class OtelCollector(ObservedServer):
         return collector(str(program()), self.directory, self.places, logs=self.logs, settings=self.sampling)
 
     def settings(self) -> Mapping[str, str]:
-        return {"OTEL_EXPORTER_OTLP_ENDPOINT": self.otlp_endpoint}
+        return {
+            "OTEL_EXPORTER_OTLP_ENDPOINT": self.otlp_endpoint,
+            "IMAGEFLOW_GATEWAY_STATUS_PORT": str(self.places.gateway_status),
+        }
 
 
 def install_collector() -> None:

@@ -202,6 +202,100 @@ PLATFORM = Board(
             unit="ops",
         ),
         Panel(
+            "Calls Answered with an Error, by Reason",
+            "lines",
+            [("{{job}} {{reason}}", "sum by (job, reason) (rate(imageflow_rpc_errors_total[5m]))")],
+            unit="ops",
+            about="OVERLOADED and its kin are refusals.",
+        ),
+        Panel(
+            "Requests at the Gateway",
+            "lines",
+            [
+                (
+                    "{{envoy_response_code_class}}xx",
+                    "sum by (envoy_response_code_class)"
+                    ' (rate(envoy_http_downstream_rq_xx{envoy_http_conn_manager_prefix="gateway"}[2m]))',
+                )
+            ],
+            unit="ops",
+        ),
+        Panel(
+            "Time at the Gateway, p95",
+            "lines",
+            [
+                (
+                    "p95",
+                    "histogram_quantile(0.95, sum by (le)"
+                    ' (rate(envoy_http_downstream_rq_time_bucket{envoy_http_conn_manager_prefix="gateway"}[5m])))',
+                )
+            ],
+            unit="ms",
+        ),
+        Panel(
+            "Replicas that the Gateway Takes for Well",
+            "lines",
+            [("{{envoy_cluster_name}}", "sum by (envoy_cluster_name) (envoy_cluster_membership_healthy)")],
+        ),
+        Panel(
+            "Object Store, p95",
+            "lines",
+            [("{{operation}}", _quantile(0.95, "imageflow_store_operation_duration", "operation"))],
+            unit="s",
+        ),
+        Panel(
+            "Object Store, Failed Operations",
+            "lines",
+            [
+                (
+                    "{{operation}}",
+                    '(sum by (operation) (rate(imageflow_store_operation_duration_count{status="failed"}[5m]))'
+                    " or sum by (operation) (rate(imageflow_store_operation_duration_count[5m])) * 0)",
+                )
+            ],
+            unit="ops",
+        ),
+        Panel(
+            "Kafka: Time to Acknowledge, p95",
+            "lines",
+            [("{{topic}}", _quantile(0.95, "imageflow_bus_send_duration", "topic"))],
+            unit="s",
+        ),
+        Panel(
+            "Kafka: Requests that Wait or Are Worked on",
+            "lines",
+            [("partition {{partition}}", "sum by (partition) (imageflow_bus_consumer_lag)")],
+        ),
+        Panel(
+            "Ended and Not Told of",
+            "lines",
+            [("executions", "sum(imageflow_bus_outbox)")],
+            about="Ends that are stored and that the broker has not taken yet.",
+        ),
+        Panel(
+            "Accepted and Not Ended",
+            "lines",
+            [("executions", 'max(imageflow_executions{state="pending"})')],
+        ),
+        Panel(
+            "Inference, p95",
+            "lines",
+            [("{{model}} by {{backend}}", _quantile(0.95, "imageflow_inference_duration", "model", "backend"))],
+            unit="s",
+        ),
+        Panel(
+            "Images of One Inference in Triton",
+            "lines",
+            [
+                (
+                    "{{model}}",
+                    "sum by (model) (rate(nv_inference_count[5m]))"
+                    " / sum by (model) (rate(nv_inference_exec_count[5m]))",
+                )
+            ],
+            about="What its dynamic batching makes of requests.",
+        ),
+        Panel(
             "Utilization",
             "lines",
             [

@@ -33,6 +33,10 @@ _COPIES: Final = {
             *sorted((_OBSERVABILITY / "dashboards").glob("*.json")),
         )
     },
+    **{
+        K8S / "components" / "collectors" / "copied" / f"{name}.yaml": _OBSERVABILITY / "collector" / f"{name}.yaml"
+        for name in ("collector", "balancer", "sampler")
+    },
 }
 
 

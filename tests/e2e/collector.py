@@ -23,6 +23,9 @@ class Span:
     span_id: str
     parent_id: str
     attributes: dict[str, Any]
+    events: tuple[str, ...] = ()
+    links: tuple[tuple[str, str], ...] = ()
+    """The traces and spans that it is linked to."""
 
 
 @dataclass(slots=True)
@@ -79,7 +82,14 @@ def collecting() -> Iterator[Collector]:
 
 def _span(span: Any, service: str) -> Span:
     return Span(
-        span.name, service, span.trace_id.hex(), span.span_id.hex(), span.parent_span_id.hex(), _values(span.attributes)
+        span.name,
+        service,
+        span.trace_id.hex(),
+        span.span_id.hex(),
+        span.parent_span_id.hex(),
+        _values(span.attributes),
+        tuple(event.name for event in span.events),
+        tuple((link.trace_id.hex(), link.span_id.hex()) for link in span.links),
     )
 
 

@@ -42,13 +42,15 @@ def test_a_request_is_one_trace_below_the_callers_own_span(workshop: Workshop, e
     )
     assert response.status_code == 200, response.text
     steps = {("resize", "image_resize"), ("detect", "image_detect"), ("filter", "image_filter")}
-    wanted = {("pipeline.execute", "step.execute", kernel) for _, kernel in steps}
+    above = ("ingress", "imageflow.v1.PipelineService/ProcessImage", "pipeline.execute", "step.execute")
+    wanted = {(*above, kernel) for _, kernel in steps} | {(*above, "image_detect", "model.infer")}
     eventually(lambda: wanted <= paths(workshop.collector.trace(trace_id), caller))
 
     spans = workshop.collector.trace(trace_id)
     assert not any("orphan" in path for path in paths(spans, caller))
     execution = response.headers["imageflow-execution-id"]
-    assert {span.attributes["execution.id"] for span in spans} == {execution}
+    ours = ("pipeline.execute", "step.execute", *(kernel for _, kernel in steps), "ingress")
+    assert {span.attributes["execution.id"] for span in spans if span.name in ours} == {execution}
     root = next(span for span in spans if span.name == "pipeline.execute")
     assert response.headers["traceresponse"] == f"00-{trace_id}-{root.span_id}-01"
     by_name = {span.name: span for span in spans}
@@ -57,11 +59,16 @@ def test_a_request_is_one_trace_below_the_callers_own_span(workshop: Workshop, e
         (step, step) for step, _ in steps
     }
     assert by_name["image_resize"].attributes["target_size"] == "760x600"
-    assert {span.name: span.service for span in spans} == {
-        "pipeline.execute": "orchestrator",
-        "step.execute": "orchestrator",
-        **{kernel: step for step, kernel in steps},
+    assert {(span.name, span.service) for span in spans} >= {
+        ("ingress", "gateway"),
+        ("pipeline.execute", "orchestrator"),
+        ("step.execute", "orchestrator"),
+        ("model.infer", "detect"),
+        *((kernel, step) for step, kernel in steps),
     }
+    for kernel in (span for span in spans if span.name.startswith("image_")):
+        read = ("dequeued", "read", "decoded", "computed")
+        assert kernel.events[:4] == read, kernel
 
 
 def test_a_request_without_a_trace_begins_one(workshop: Workshop) -> None:
@@ -70,9 +77,49 @@ def test_a_request_without_a_trace_begins_one(workshop: Workshop) -> None:
 
     def root() -> list[Span]:
         spans = [span for span in workshop.collector.spans if span.attributes.get("execution.id") == execution]
-        return [span for span in spans if span.name == "pipeline.execute" and not span.parent_id]
+        return [span for span in spans if span.name == "ingress" and not span.parent_id]
 
     assert len(eventually(root)) == 1
+
+
+def test_work_that_nobody_waits_for_has_a_trace_of_its_own_linked_to_the_one_that_asked(workshop: Workshop) -> None:
+    http, collector = workshop.callers.http, workshop.collector
+    headers = {"content-type": "image/jpeg"}
+    assert http.put("/v1/images/uploads/linked.jpg", content=pictures.photo(32, 32), headers=headers).is_success
+    step = {"stepId": "resize", "componentName": "resize", "parameters": {"width": 16}}
+    asking = secrets.token_hex(16)
+    response = http.post(
+        "/v1/executions",
+        json={"pipeline": {"pipelineId": "linked", "steps": [step]}, "batch": {"paths": ["uploads/linked.jpg"]}},
+        headers={"traceparent": f"00-{asking}-{secrets.token_hex(8)}-01"},
+    )
+    assert response.status_code == 200, response.text
+    parent = response.json()["executionId"]
+
+    def run(execution_id: str) -> Span | None:
+        runs = [span for span in collector.spans if span.name == "execution"]
+        return next((span for span in runs if span.attributes["execution.id"] == execution_id), None)
+
+    whole = eventually(lambda: run(parent))
+    child = eventually(lambda: run(f"{parent}.00000"))
+    assert whole.parent_id == child.parent_id == ""
+    assert len({asking, whole.trace_id, child.trace_id}) == 3
+    created = eventually(
+        lambda: [s for s in collector.trace(asking) if s.name == "imageflow.v1.ExecutionService/CreateExecution"]
+    )
+    assert whole.links == ((asking, created[0].span_id),)
+    assert child.links == ((whole.trace_id, whole.span_id),)
+    names = {span.name for span in collector.trace(child.trace_id)}
+    assert names >= {"execution", "pipeline.execute", "step.execute", "image_resize", "store.get", "store.put"}
+
+
+def test_what_a_caller_puts_in_a_query_is_in_no_span(workshop: Workshop) -> None:
+    trace_id = secrets.token_hex(16)
+    headers = {"traceparent": f"00-{trace_id}-{secrets.token_hex(8)}-01"}
+    workshop.callers.http.get("/v1/executions?pageSize=1&namespace=hush-hush", headers=headers)
+    spans = eventually(lambda: workshop.collector.trace(trace_id))
+    assert "hush-hush" not in str(spans)
+    assert spans[0].attributes["http.url"] == "/v1/executions"
 
 
 def test_every_service_says_who_it_is_and_counts(workshop: Workshop) -> None:
@@ -97,7 +144,6 @@ def test_every_service_says_who_it_is_and_counts(workshop: Workshop) -> None:
         "nonsense",
         f"00-{'0' * 32}-{'1' * 16}-01",
         f"00-{'1' * 32}-{'0' * 16}-01",
-        f"ff-{'1' * 32}-{'1' * 16}-01",
         f"00-{'g' * 32}-{'1' * 16}-01",
         f"00-{'1' * 32}-{'1' * 16}",
     ],
@@ -107,7 +153,8 @@ def test_a_trace_context_that_is_none_begins_a_trace_of_its_own(workshop: Worksh
     assert response.status_code == 200, response.text
     trace_id = response.headers["traceresponse"].split("-")[1]
     assert trace_id not in traceparent
-    roots = eventually(lambda: [span for span in workshop.collector.trace(trace_id) if span.name == "pipeline.execute"])
+    wanted = "imageflow.v1.PipelineService/ProcessImage"
+    roots = eventually(lambda: [span for span in workshop.collector.trace(trace_id) if span.name == wanted])
     assert [span.parent_id for span in roots] == [""]
 
 

@@ -84,7 +84,7 @@ def test_the_gateway_leads_to_services_that_are_there() -> None:
     places = [
         endpoint["endpoint"]["address"]["socket_address"]
         for cluster in envoy["static_resources"]["clusters"]
-        if cluster["name"] != "admin"
+        if cluster["name"] not in ("admin", "otel-collector")
         for group in cluster["load_assignment"]["endpoints"]
         for endpoint in group["lb_endpoints"]
     ]
@@ -96,6 +96,20 @@ def test_the_gateway_leads_to_services_that_are_there() -> None:
     }
     opened = pod_templates(docs)["gateway"]["spec"]["containers"][0]["ports"]
     assert {each["containerPort"] for each in opened} == set(listening.values())
+
+
+def test_the_gateways_spans_go_to_a_service_that_leads_to_the_collector() -> None:
+    docs = documents("production")
+    envoy = yaml.safe_load((TOP / "gateway" / "envoy.yaml").read_text())
+    [cluster] = [each for each in envoy["static_resources"]["clusters"] if each["name"] == "otel-collector"]
+    [endpoint] = cluster["load_assignment"]["endpoints"][0]["lb_endpoints"]
+    place = endpoint["endpoint"]["address"]["socket_address"]
+    services = [each for each in docs if each["kind"] == "Service" and each["metadata"]["name"] == place["address"]]
+    spaces = {each["metadata"]["namespace"]: each["spec"] for each in services}
+    assert spaces["image-processing"]["externalName"] == f"{place['address']}.monitoring.svc.cluster.local"
+    assert place["port_value"] in {each["port"] for each in spaces["monitoring"]["ports"]}
+    [container] = pod_templates(docs)["gateway"]["spec"]["containers"]
+    assert container["args"][:2] == ["-c", "/etc/envoy/traced.yaml"]
 
 
 def port_of(docs: list[dict[str, Any]], name: str) -> int:

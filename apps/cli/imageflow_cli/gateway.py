@@ -23,7 +23,11 @@ LogLevel: TypeAlias = Literal["debug", "info", "warn", "error", "off"]
 Config: TypeAlias = dict[str, Any]
 
 ADMIN_CLUSTER = "admin"
+COLLECTOR_CLUSTER = "otel-collector"
 _TRANSCODER = "type.googleapis.com/envoy.extensions.filters.http.grpc_json_transcoder.v3.GrpcJsonTranscoder"
+_CONNECTION_MANAGER = (
+    "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
+)
 _VALIDATION_TIMEOUT = timedelta(seconds=30)
 
 
@@ -44,6 +48,15 @@ class Endpoint:
 
 
 @dataclass(frozen=True, slots=True)
+class Spans:
+    """The collector that spans go to, by OTLP over gRPC, and of how many requests in a hundred, unless a caller says so
+    himself."""
+
+    collector: Endpoint
+    percent: float = 100.0
+
+
+@dataclass(frozen=True, slots=True)
 class LocalAddresses:
     """What a local gateway has in place of production's addresses. Port 0 takes a free one."""
 
@@ -54,6 +67,8 @@ class LocalAddresses:
     """Serves `/ready` and `/stats/prometheus`."""
     admin_socket: Path
     """A Unix socket, in a folder that only its owner may enter; at most 107 bytes long."""
+    spans: Spans | None = None
+    """None: it makes none."""
 
 
 def production_config() -> str:
@@ -62,14 +77,16 @@ def production_config() -> str:
 
 
 def local_config(addresses: LocalAddresses, *, descriptor_set: Path = DESCRIPTOR_SET) -> str:
-    """The production configuration with only addresses, ports and the descriptor set's path replaced.
+    """The production configuration with only addresses, ports and the descriptor set's path replaced, and without
+    spans where they go nowhere.
 
     Raises ValueError for a service that the gateway does not know.
     """
     config: Config = yaml.safe_load(production_config())
+    _set_spans(config, addresses.spans)
     resources = config["static_resources"]
     clusters = {cluster["name"]: cluster for cluster in resources["clusters"]}
-    if unknown := set(addresses.services) - (set(clusters) - {ADMIN_CLUSTER}):
+    if unknown := set(addresses.services) - (set(clusters) - {ADMIN_CLUSTER, COLLECTOR_CLUSTER}):
         raise ValueError(f"the gateway has no cluster {', '.join(sorted(unknown))}")
     for name, cluster in clusters.items():
         cluster["load_assignment"] = _assignment(name, addresses)
@@ -117,9 +134,22 @@ def validate(config: Path) -> None:
         raise InvalidGatewayConfigError((result.stderr or result.stdout).strip())
 
 
+def _set_spans(config: Config, spans: Spans | None) -> None:
+    resources = config["static_resources"]
+    if spans is None:
+        resources["clusters"] = [each for each in resources["clusters"] if each["name"] != COLLECTOR_CLUSTER]
+    for manager in _find(config, _CONNECTION_MANAGER):
+        if spans is None:
+            manager.pop("tracing", None)
+        elif "tracing" in manager:
+            manager["tracing"]["random_sampling"]["value"] = spans.percent
+
+
 def _assignment(cluster: str, addresses: LocalAddresses) -> Config:
     if cluster == ADMIN_CLUSTER:
         places = [_pipe(addresses.admin_socket)]
+    elif cluster == COLLECTOR_CLUSTER and addresses.spans is not None:
+        places = [_socket_address(addresses.spans.collector)]
     else:
         places = [_socket_address(endpoint) for endpoint in addresses.services.get(cluster, ())]
     endpoints = [{"endpoint": {"address": place}} for place in places]

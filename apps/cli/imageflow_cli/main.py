@@ -27,6 +27,7 @@ _COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "observe": ("observe", "What keeps metrics, traces and logs: up, down."),
     "trace": ("trace", "Where the time of one execution went."),
     "logs": ("logs", "What the services logged of one execution."),
+    "log-level": ("log_level", "Have what runs here log more, or as before."),
     "analyze": ("analyze", "How a pipeline did over some hours, and what holds it up."),
     "images": ("images", "Stored images: put, get, ls, rm."),
     "models": ("models", "The models that detect can use: add, list."),
@@ -43,7 +44,7 @@ class _Commands(click.Group):
         if cmd_name not in _COMMANDS:
             return None
         module = import_module(f"{__package__}.commands.{_COMMANDS[cmd_name][0]}")
-        return cast("click.Command", getattr(module, cmd_name))
+        return cast("click.Command", getattr(module, cmd_name.replace("-", "_")))
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

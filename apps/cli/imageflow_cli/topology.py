@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
+from urllib.parse import urlsplit
 
 from .child import Program
-from .gateway import Endpoint, LocalAddresses, LogLevel, envoy_command, local_config
+from .gateway import Endpoint, LocalAddresses, LogLevel, Spans, envoy_command, local_config
 from .logsink import LogFormat
 from .ports import free_ports
 from .registry_file import BUILT_IN, Address, Entry, LocalRegistry, built_in_command
@@ -18,6 +20,7 @@ from .registry_file import BUILT_IN, Address, Entry, LocalRegistry, built_in_com
 HOST: Final = "127.0.0.1"
 GATEWAY: Final = "gateway"
 ORCHESTRATOR: Final = "orchestrator"
+STATUS_PORT: Final = "IMAGEFLOW_GATEWAY_STATUS_PORT"
 
 ServiceLogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 _ENVOY_LEVELS: Final[Mapping[ServiceLogLevel, LogLevel]] = {
@@ -106,8 +109,9 @@ def plan_topology(options: UpOptions, registry: LocalRegistry, places: Places) -
     local = LocalAddresses(
         services=_gateway_services(entries, addresses, orchestrator),
         gateway=endpoint,
-        status=Endpoint(HOST, next(ports)),
+        status=Endpoint(HOST, _status_port(os.environ) or next(ports)),
         admin_socket=places.admin_socket,
+        spans=_spans(os.environ),
     )
     return Topology(
         components=tuple(_components(options, started, addresses, places)),
@@ -122,6 +126,31 @@ def plan_topology(options: UpOptions, registry: LocalRegistry, places: Places) -
         gateway_config=local_config(local),
         url=f"http://{HOST}:{endpoint.port}",
     )
+
+
+def _status_port(environ: Mapping[str, str]) -> int:
+    """Where a collector that was started before expects the gateway's metrics; 0: nowhere in particular."""
+    named = environ.get(STATUS_PORT, "")
+    return int(named) if named.isdecimal() and int(named) < 1 << 16 else 0
+
+
+def _spans(environ: Mapping[str, str]) -> Spans | None:
+    """As the services are told by OpenTelemetry's variables; a caller's own decision goes before all of them."""
+    place = urlsplit(environ.get("OTEL_EXPORTER_OTLP_ENDPOINT", ""))
+    sampler = environ.get("OTEL_TRACES_SAMPLER", "").removeprefix("parentbased_")
+    if not place.hostname or sampler == "always_off":
+        return None
+    return Spans(
+        Endpoint(place.hostname, place.port or 4317), _percent(environ) if sampler == "traceidratio" else 100.0
+    )
+
+
+def _percent(environ: Mapping[str, str]) -> float:
+    try:
+        share = float(environ.get("OTEL_TRACES_SAMPLER_ARG", "1"))
+    except ValueError:
+        return 100.0
+    return 100 * min(max(share, 0.0), 1.0) if math.isfinite(share) else 100.0
 
 
 def _components(

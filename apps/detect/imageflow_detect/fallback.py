@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
+from time import perf_counter
+
+from opentelemetry import metrics, trace
 
 from imageflow_common.errors import ImageFlowError
 from imageflow_common.logs import EventLog
+from imageflow_common.telemetry import Spans, duration_histogram
 from imageflow_detect.backend import Backend, BackendUnavailable, ModelNotServed
 from imageflow_detect.models import Model
 from imageflow_detect.tensors import Array, Tensor
@@ -41,10 +46,21 @@ class Inference:
     def infer(self, model: Model, tensor: Tensor) -> tuple[Array, ...]:
         """See Backend."""
         try:
-            return self._backend.infer(model, tensor)
+            return self._infer(model, tensor)
         except (BackendUnavailable, ModelNotServed) as exc:
             self._fall_back(exc)
-            return self._backend.infer(model, tensor)
+            return self._infer(model, tensor)
+
+    def _infer(self, model: Model, tensor: Tensor) -> tuple[Array, ...]:
+        labels = {"model": model.name, "backend": self._backend.name}
+        begun, status = perf_counter(), "failed"
+        try:
+            with _spans().current("model.infer", {**labels, "version": model.version}, kind=trace.SpanKind.CLIENT):
+                answer = self._backend.infer(model, tensor)
+            status = "success"
+        finally:
+            _duration().record(perf_counter() - begun, {**labels, "status": status})
+        return answer
 
     def _fall_back(self, error: ImageFlowError) -> None:
         if self._fallback is None:
@@ -52,3 +68,14 @@ class Inference:
         log.warning("detect.fallback", backend=self._fallback.name, reason=error.reason)
         self._backend, self._fallback = self._fallback, None
         self.ran = Ran(self._backend.name, error.message)
+
+
+@cache
+def _spans() -> Spans:
+    """When the first is made: by then it is known whether there are any."""
+    return Spans()
+
+
+@cache
+def _duration() -> metrics.Histogram:
+    return duration_histogram(metrics.get_meter("imageflow"), "imageflow.inference.duration", "Time of one inference")

@@ -12,6 +12,7 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 from imageflow_common.errors import Cancelled
 from imageflow_common.lifetime import current_lifetime
 from imageflow_common.rpc import channel_options
+from imageflow_common.telemetry import context_to_metadata
 
 MESSAGES: Final[Any] = service_pb2
 
@@ -37,7 +38,9 @@ class Connection:
         """Raises Fault; Cancelled when the work is given up."""
         lifetime = current_lifetime()
         seconds = min(timeout, lifetime.remaining())
-        future = getattr(self._stub, method).future(request, timeout=None if math.isinf(seconds) else seconds)
+        future = getattr(self._stub, method).future(
+            request, timeout=None if math.isinf(seconds) else seconds, metadata=context_to_metadata()
+        )
         with lifetime.on_give_up(future.cancel):
             try:
                 return future.result()

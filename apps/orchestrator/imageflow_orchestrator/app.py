@@ -24,6 +24,7 @@ from imageflow_common.logs import EventLog, configure_logs
 from imageflow_common.rpc import RunningServer, run, service_handler, start_server, wait_for_signal
 from imageflow_common.settings import load_settings
 from imageflow_common.shared import SharedDirectory
+from imageflow_common.store_observed import ObservedStore
 from imageflow_common.telemetry import configure_telemetry
 
 from .admission import Admission
@@ -58,6 +59,8 @@ if TYPE_CHECKING:
 log = EventLog(__name__)
 
 SERVICE = "orchestrator"
+_UNTRACED = {"imageflow.v1.SystemService"}
+"""Asked again and again, by those who watch over this."""
 _RECYCLED_BYTES = 64 * 1024 * 1024
 _RECYCLED_SECONDS = 2.0
 VERSION = version("imageflow-orchestrator")
@@ -102,7 +105,7 @@ def open_bus(kafka: KafkaSettings) -> KafkaBus | None:
 async def build(settings: OrchestratorSettings, kafka: KafkaSettings = WITHOUT_KAFKA) -> AsyncIterator[Orchestrator]:
     """Builds the orchestrator; lets go of everything afterwards."""
     registry = load_registry(settings.registry_file)
-    store = await open_store(settings)
+    store = ObservedStore(await open_store(settings))
     transport = ImageTransport(
         SharedDirectory(settings.shared_directory) if settings.shared_directory else None,
         RecycledFiles(_RECYCLED_BYTES, _RECYCLED_SECONDS),
@@ -128,7 +131,6 @@ async def build(settings: OrchestratorSettings, kafka: KafkaSettings = WITHOUT_K
         max_image_bytes=settings.max_image_bytes,
         process_records=settings.process_records,
     )
-    instruments.measures.watch(engine.admission, max_running=settings.max_running_executions)
     bus = open_bus(kafka)
     events: Events = bus.events if bus is not None else LocalEvents()
     retention = timedelta(hours=settings.retention_hours)
@@ -140,6 +142,9 @@ async def build(settings: OrchestratorSettings, kafka: KafkaSettings = WITHOUT_K
         events=events,
         max_pending=settings.max_pending_executions,
         retention=retention,
+    )
+    instruments.measures.watch(
+        engine.admission, executions.backlog, bus.queue if bus else None, max_running=settings.max_running_executions
     )
     janitor = Janitor(store, records, retention=retention, period=timedelta(seconds=settings.janitor_period_seconds))
     shared = None
@@ -164,7 +169,10 @@ async def build(settings: OrchestratorSettings, kafka: KafkaSettings = WITHOUT_K
     }
     own = own_descriptors()
     names = {f"imageflow.v1.{name}": service for name, service in services.items()}
-    handlers = [service_handler(own.service(name), service.methods()) for name, service in names.items()]
+    handlers = [
+        service_handler(own.service(name), service.methods(), spans=None if name in _UNTRACED else instruments.spans)
+        for name, service in names.items()
+    ]
     async with AsyncExitStack() as closing:
         closing.push_async_callback(store.close)
         closing.callback(transport.close)

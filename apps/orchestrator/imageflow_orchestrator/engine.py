@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from time import perf_counter
 from uuid import uuid4
 
+from opentelemetry import trace
+
 from imageflow.v1.execution_pb2 import Execution
 from imageflow.v1.record_pb2 import ExecutionRecord
 from imageflow_common.errors import ImageFlowError, ImageTooLarge, InvalidArgument, UnsupportedImage
 from imageflow_common.formats import media_type_of
 from imageflow_common.logs import EventLog
-from imageflow_common.telemetry import TracePlace
+from imageflow_common.telemetry import Spans, TracePlace
 
 from .admission import Admission, Slot
 from .call import StepCaller
@@ -91,6 +93,10 @@ class Engine:
         self._records = records
         self._process_records = process_records
 
+    @property
+    def spans(self) -> Spans:
+        return self._instruments.spans
+
     async def process(
         self, plan: Plan, data: bytes, content_type: str, requested: Requested, *, with_metadata: bool = False
     ) -> Processed:
@@ -104,6 +110,7 @@ class Engine:
         begun = perf_counter()
         async with self.admission.slot(requested.namespace, size_bytes=len(data)) as slot:
             execution.timings.queue_ms = since(begun)
+            trace.get_current_span().add_event("admitted")
             result, image = await self.perform(plan, data, execution, output, slot=slot)
         recorded = self._process_records == "all" or (
             self._process_records == "failed" and result.outcome.status != "COMPLETED"

@@ -10,6 +10,8 @@ from datetime import timedelta
 from time import perf_counter
 from typing import Any
 
+from opentelemetry import trace
+
 from imageflow.v1.execution_pb2 import Execution
 from imageflow.v1.record_pb2 import ExecutionRecord, RecordedRequest
 from imageflow_common.errors import (
@@ -33,6 +35,7 @@ from .claim import check_request, new_record, refuse_another
 from .engine import Engine, Requested, since
 from .lifecycle import Lifecycle
 from .live import Key, Live
+from .measures import Backlog
 from .messages import read_values
 from .news import News
 from .patience import PatientStore, patience_of
@@ -44,6 +47,7 @@ from .planner import Planner
 from .records import HeldRecord, Records, has_ended, now, since_acceptance
 from .run import Run
 from .share import WHOLE, Share
+from .traced import link_to_caller, traced_run
 from .unbroken import unbroken
 
 log = EventLog(__name__)
@@ -101,6 +105,10 @@ class Executions:
             task.cancel()
         return tasks
 
+    def backlog(self) -> Backlog:
+        """What is left to do: where this process does not hold the queue, as of its last survey."""
+        return Backlog(self._count_pending(), self._lifecycle.untold)
+
     def live(self, namespace: str, execution_id: str) -> Live | None:
         """An execution that this process has not ended yet."""
         return self._live.get((namespace, execution_id))
@@ -132,6 +140,7 @@ class Executions:
         begun = perf_counter()
         async with self._engine.admission.slot(requested.namespace) as slot:
             record.execution.timings.queue_ms = since(begun)
+            trace.get_current_span().add_event("admitted")
             held = await self._claim_or_close(record)
             if held is not None:
                 async with self._living(held) as live:
@@ -147,7 +156,7 @@ class Executions:
         The same id with the same request answers the execution that there is. Raises AlreadyExists for an id that is
         taken by another request, Overloaded when too many are pending.
         """
-        pending = (len(self._live) if self._holds_queue else self._pending.known) + self._claiming.total()
+        pending = self._count_pending() + self._claiming.total()
         if pending >= self._max_pending or self._stopping:
             raise Overloaded(f"{pending} executions are pending", retry_after=_OVERLOADED_FOR)
         return await self.accept_child(record)
@@ -180,6 +189,7 @@ class Executions:
     async def recover(self) -> None:
         """Takes up what an earlier process left: resumes what was accepted, closes what had a waiting caller, sends
         what was not sent. A record that cannot be read is reported and left for a person to look at."""
+        self._lifecycle.forget_untold()
         if resumed := await self._pending.take_up(self._take_up, self._at_work_on, self._called_off):
             log.info("executions.resumed", count=resumed)
 
@@ -211,7 +221,11 @@ class Executions:
         if tasks:
             await asyncio.wait(tasks, timeout=grace_seconds)
 
+    def _count_pending(self) -> int:
+        return len(self._live) if self._holds_queue else self._pending.known
+
     async def _accept(self, record: ExecutionRecord) -> Execution:
+        link_to_caller(record)
         held = await self._claim(record)
         if held is None:
             return await self._same(record)
@@ -232,10 +246,11 @@ class Executions:
         """An accepted execution, from waiting for its turn to its end."""
         live.begun = True
         try:
-            if live.record.kind is ExecutionRecord.BATCH:
-                await self._perform_batch(live)
-            else:
-                await self._perform_in_turn(live)
+            with traced_run(self._engine.spans, live.record):
+                if live.record.kind is ExecutionRecord.BATCH:
+                    await self._perform_batch(live)
+                else:
+                    await self._perform_in_turn(live)
         except asyncio.CancelledError:
             if live.cancel_message is None:
                 raise
@@ -257,6 +272,7 @@ class Executions:
         begun = perf_counter()
         async with self._engine.admission.slot(live.execution.namespace, priority) as slot:
             live.execution.timings.queue_ms = since(begun)
+            trace.get_current_span().add_event("admitted")
             await self._perform(live, planned, plan_ms, slot)
 
     async def _perform_batch(self, live: Live) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from opentelemetry import trace
+
 from imageflow.v1.execution_pb2 import Execution
 from imageflow_common.errors import Cancelled, ImageFlowError, WriteConflict
 from imageflow_common.events import Events
@@ -25,6 +27,16 @@ class Lifecycle:
         self._records = records
         self._events = events
         self._retention = retention
+        self._untold: set[str] = set()
+
+    @property
+    def untold(self) -> int:
+        """Ends that are stored and could not be told of yet."""
+        return len(self._untold)
+
+    def forget_untold(self) -> None:
+        """Whoever looks at all that is pending finds them again, unless another process has told of them."""
+        self._untold.clear()
 
     async def start(self, live: Live) -> None:
         """Nothing is told before the record reserves its number."""
@@ -59,7 +71,9 @@ class Lifecycle:
         news.completion()
         if not await news.flush():
             log.debug("completion.not_told", execution_id=execution.execution_id)
+            self._untold.add(execution.execution_id)
             return False
+        self._untold.discard(execution.execution_id)
         try:
             await self._records.settle(execution)
         except ImageFlowError as exc:
@@ -74,6 +88,8 @@ class Lifecycle:
         if live.stored or isinstance(error, WriteConflict):
             return
         execution.ClearField("final_output_path")
+        if not isinstance(error, Cancelled):
+            trace.get_current_span().set_status(trace.StatusCode.ERROR, error.reason)
         ended = Execution(status=Execution.CANCELLED if isinstance(error, Cancelled) else Execution.FAILED)
         ended.error.code, ended.error.reason, ended.error.message = error.code, error.reason, error.message
         ended.end_time.FromDatetime(now())

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Final
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final, Protocol
 
 from opentelemetry import metrics, trace
 
@@ -19,6 +20,21 @@ MAX_PIPELINES: Final = 200
 """Pipelines with time series of their own; what comes after them is `other`. Callers choose these ids."""
 MAX_REASONS: Final = 50
 """Reasons of failed attempts, of which components may make up their own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """How many executions were accepted and have not ended, and of how many that ended nobody has been told."""
+
+    pending: int
+    untold: int
+
+
+class Lagging(Protocol):
+    """What takes messages, and knows by partition how many there are still."""
+
+    @property
+    def lag(self) -> Mapping[int, int]: ...
 
 
 class Measures:
@@ -73,20 +89,43 @@ class Measures:
         self._overhead.record(execution.timings.overhead_ms / 1e3)
         self._wait.record(execution.timings.queue_ms / 1e3)
 
-    def watch(self, admission: Admission, *, max_running: int) -> None:
-        """Reports how many executions run and wait each time that metrics are collected."""
+    def watch(
+        self, admission: Admission, backlog: Callable[[], Backlog], queue: Lagging | None, *, max_running: int
+    ) -> None:
+        """Reports how many executions run and wait, and how far the broker is behind, each time that metrics are
+        collected."""
 
         def executions(_options: metrics.CallbackOptions) -> Iterable[metrics.Observation]:
             return [
                 metrics.Observation(admission.running, {"state": "running"}),
                 metrics.Observation(admission.waiting, {"state": "waiting"}),
+                metrics.Observation(backlog().pending, {"state": "pending"}),
             ]
+
+        def untold(_options: metrics.CallbackOptions) -> Iterable[metrics.Observation]:
+            return [metrics.Observation(backlog().untold)]
+
+        def lag(_options: metrics.CallbackOptions) -> Iterable[metrics.Observation]:
+            behind = queue.lag if queue is not None else {}
+            return [metrics.Observation(count, {"partition": str(number)}) for number, count in behind.items()]
 
         def slots(_options: metrics.CallbackOptions) -> Iterable[metrics.Observation]:
             labels = {"component": "orchestrator", "resource_type": "slots"}
             return [metrics.Observation(admission.running / max_running, labels)]
 
         self._meter.create_observable_gauge(
-            "imageflow.executions", [executions], description="Executions that run, and that wait for a slot"
+            "imageflow.executions",
+            [executions],
+            description="Executions that run, that wait for a slot, and that were accepted and have not ended",
+        )
+        self._meter.create_observable_gauge(
+            "imageflow.bus.outbox",
+            [untold],
+            description="Executions that have ended and of which the broker has not been told yet",
+        )
+        self._meter.create_observable_gauge(
+            "imageflow.bus.consumer.lag",
+            [lag],
+            description="Requests of a partition that wait or are worked on",
         )
         utilization_gauge(self._meter, slots)

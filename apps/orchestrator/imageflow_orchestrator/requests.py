@@ -27,6 +27,7 @@ from .news import refusal
 from .planner import Planner
 from .records import Records, has_ended
 from .request_message import Wanted, named_execution, read_wanted
+from .traced import continue_message
 
 log = EventLog(__name__)
 
@@ -117,6 +118,7 @@ class Requests:
             begun=begun,
             request_sha256=wanted.sha256,
         )
+        continue_message(record)
         return await self._executions.accept(record)
 
     async def _known(self, wanted: Wanted) -> Execution | None:

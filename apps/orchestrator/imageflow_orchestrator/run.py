@@ -166,9 +166,13 @@ class Run:
         self._steps = {step.step_id: step for step in self.plan.steps}
         self._finished = asyncio.get_running_loop().create_future()
         self._deadline = started + self.plan.timeout.total_seconds()
-        attributes = {"pipeline.id": self.plan.pipeline_id, "execution.id": self.execution_id}
+        attributes = {
+            "pipeline.id": self.plan.pipeline_id,
+            "execution.id": self.execution_id,
+            "operation.type": "execute",
+        }
         status, final = "failed", None
-        with self.instruments.spans.current("pipeline.execute", {**attributes, "operation.type": "execute"}) as span:
+        with self.instruments.spans.current("pipeline.execute", attributes) as span:
             self.trace = place_of(span)
             try:
                 outcome = await self._until_finished()

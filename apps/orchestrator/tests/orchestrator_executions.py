@@ -232,6 +232,7 @@ async def site(
     queue_size: int = 256,
     script: Mapping[str, Sequence[Any]] | None = None,
     holds_queue: bool = True,
+    instruments: Instruments | None = None,
 ) -> AsyncIterator[Site]:
     """Over `directory`."""
     told = told if told is not None else []
@@ -251,7 +252,7 @@ async def site(
             admission=Admission(
                 max_running=max_running, max_waiting=max_waiting, max_running_per_namespace=max_per_namespace
             ),
-            instruments=Instruments(),
+            instruments=instruments or Instruments(),
             max_image_bytes=1_000,
             records=records,
             process_records="failed",

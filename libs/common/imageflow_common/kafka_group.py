@@ -71,6 +71,8 @@ class GroupMember:
         self._committing_until = 0.0
         self._closing = threading.Event()
         self._ended = asyncio.Event()
+        self.lag: Mapping[int, int] = {}
+        """By partition held, how many messages wait or are worked on."""
         self._thread = threading.Thread(target=self._run, name=f"kafka-group-{self._topic}", daemon=True)
 
     def start(self) -> None:
@@ -129,6 +131,7 @@ class GroupMember:
         room = self._make_room(consumer)
         polled = consumer.poll(timeout_ms=_POLL_MILLIS, max_records=max(1, min(room, _MOST_POLLED)))
         _mend_rejoin(consumer)
+        self.lag = self._behind(consumer)
         self._tell_moved(len(consumer.partitions_for_topic(self._topic)))
         for partition, records in polled.items():
             self._give(partition, records)
@@ -143,6 +146,17 @@ class GroupMember:
         consumer.pause(*(full & assigned) - paused)
         consumer.resume(*(paused & assigned) - full)
         return room
+
+    def _behind(self, consumer: Any) -> Mapping[int, int]:
+        """By partition, how many messages there are that are not settled, as far as the broker has said."""
+        with self._lock:
+            done = {partition: ledger.done for partition, (_, ledger) in self._ledgers.items()}
+        ends = {partition: consumer.highwater(partition) for partition in done if partition in consumer.assignment()}
+        return {
+            partition.partition: max(0, end - (done[partition] or end))
+            for partition, end in ends.items()
+            if end is not None
+        }
 
     def _give(self, partition: TopicPartition, records: list[Any]) -> None:
         with self._lock:

@@ -24,6 +24,11 @@ class Ledger:
         """Messages given out and not settled."""
         return len(self._given) - len(self._settled)
 
+    @property
+    def done(self) -> int | None:
+        """The offset of the first message that is not settled; None before one was given."""
+        return self._given[0] if self._given else self._next
+
     def give(self, offset: int) -> None:
         """Raises ValueError for an offset that does not come after the last."""
         if self._given and offset <= self._given[-1]:

@@ -13,17 +13,19 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from time import perf_counter
 from typing import Any
 
 from kafka import KafkaProducer
 from kafka.errors import KafkaError, KafkaTimeoutError
+from opentelemetry import metrics
 
-from imageflow_common.errors import Unavailable
-
+from .errors import ImageFlowError, Unavailable
 from .kafka_errors import as_error, away
 from .kafka_settings import KafkaSettings
 from .kafka_topics import is_missing, is_reachable
 from .logs import EventLog
+from .telemetry import duration_histogram
 
 log = EventLog(__name__)
 logging.getLogger("kafka").setLevel(logging.CRITICAL)  # an outage is a line of ours, not a hundred a second of its own
@@ -57,6 +59,13 @@ class KafkaSender:
         self._known: set[str] = set()
         self._waiting: asyncio.Task[None] | None = None  # for the broker, while it is away
         self._closed = False
+        meter = metrics.get_meter("imageflow")
+        self._duration = duration_histogram(
+            meter, "imageflow.bus.send.duration", "Time until the broker has acknowledged a message"
+        )
+        self._errors = meter.create_counter(
+            "imageflow.bus.errors.total", description="Messages that could not be sent, by reason"
+        )
 
     @property
     def is_away(self) -> bool:
@@ -69,6 +78,17 @@ class KafkaSender:
         """
         if self._closed:
             raise Unavailable("the connection to Kafka is closed")
+        begun, status = perf_counter(), "failed"
+        try:
+            await self._send_unless_away(message)
+            status = "success"
+        except ImageFlowError as exc:
+            self._errors.add(1, {"topic": message.topic, "reason": exc.reason})
+            raise
+        finally:
+            self._duration.record(perf_counter() - begun, {"topic": message.topic, "status": status})
+
+    async def _send_unless_away(self, message: Outgoing) -> None:
         if self.is_away:
             raise away()
         try:

@@ -62,6 +62,11 @@ class KafkaWorkQueue:
         """Whether it holds a part of the topic."""
         return bool(self._tenures)
 
+    @property
+    def lag(self) -> Mapping[int, int]:
+        """By partition that this process holds, how many messages wait or are worked on."""
+        return self._member.lag if self._member is not None else {}
+
     def holds(self, key: str) -> bool:
         """Whether messages of this key are given to this process, as far as it knows."""
         return bool(self._partitions) and (murmur2(key.encode()) & 0x7FFFFFFF) % self._partitions in self._tenures

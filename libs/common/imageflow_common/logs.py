@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import signal
 import sys
 from collections.abc import Mapping
 from contextvars import ContextVar
@@ -14,6 +15,8 @@ from typing import Any, Literal
 from opentelemetry import trace
 
 _JSON = json.JSONEncoder(default=str, ensure_ascii=False)
+DEBUG_SIGNAL, USUAL_SIGNAL = signal.SIGUSR1, signal.SIGUSR2
+_levels: dict[int, int] = {}
 _call_fields: ContextVar[Mapping[str, object]] = ContextVar("call_fields", default=MappingProxyType({}))
 
 
@@ -109,6 +112,16 @@ def configure_logs(*, service: str, version: str, style: Literal["json", "text"]
     logging.basicConfig(handlers=[handler], level=level, force=True)
     for noisy in ("pyvips", "asyncio", "grpc"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    _levels[DEBUG_SIGNAL], _levels[USUAL_SIGNAL] = logging.DEBUG, logging.getLogger().level
+
+
+def set_level_by(number: int) -> None:
+    """What the two signals do: `DEBUG_SIGNAL` has everything logged, `USUAL_SIGNAL` what the process was started
+    with."""
+    level = _levels.get(number)
+    if level is not None:
+        logging.getLogger().setLevel(level)
+        EventLog(__name__).warning("log.level", set_to=logging.getLevelName(level))
 
 
 def _trace_fields() -> dict[str, str]:

@@ -4,7 +4,7 @@ thread and blocks; knows nothing of servers."""
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from time import perf_counter
 
 import numpy as np
@@ -40,14 +40,16 @@ _DTYPES = {number: np.dtype(name) for name, number in _SAMPLE_TYPES.items()}
 
 @dataclass(slots=True)
 class _Clock:
-    """Gives each part of a call the time since the part before."""
+    """Gives each part of a call the time since the part before, and the call's span an event at its end."""
 
     last: float
+    span: trace.Span = field(default_factory=trace.get_current_span)
 
-    def lap(self) -> float:
+    def lap(self, part: str) -> float:
         """Milliseconds since the last lap."""
         now = perf_counter()
         elapsed, self.last = (now - self.last) * 1e3, now
+        self.span.add_event(part)
         return elapsed
 
 
@@ -73,7 +75,7 @@ class Processor:
         images = [self._read(request, image, parameters, clock, timings) for image in request.inputs]
         with np.errstate(all="ignore"):
             result = self._component(*images, parameters=parameters)
-        timings.compute_ms = clock.lap()
+        timings.compute_ms = clock.lap("computed")
         response = ComponentResponse(metadata=self._component.encode_metadata(result.metadata))
         self._annotate_span(request, images[0], result)
         self._write(request, images[0], result, response, clock, timings)
@@ -119,9 +121,9 @@ class Processor:
         timings: StepTimings,
     ) -> Pixels:
         data = self._bytes_of(request, image)
-        timings.transport_ms += clock.lap()
+        timings.transport_ms += clock.lap("read")
         pixels = raw_pixels(data, image) if image.media_type == RAW else self._decode(data, parameters)
-        timings.decode_ms += clock.lap()
+        timings.decode_ms += clock.lap("decoded")
         if image.HasField("to_input"):
             pixels = replace(pixels, to_input=_affine(image.to_input) @ pixels.to_input)
         return pixels
@@ -169,7 +171,7 @@ class Processor:
             return
         pixels = result.pixels or source
         data = _encoded(pixels, options)
-        timings.encode_ms = clock.lap()
+        timings.encode_ms = clock.lap("encoded")
         response.image.CopyFrom(_image_message(pixels, data, options))
         if options.shared_memory_name:
             self._authorised(request, options.shared_memory_name).write(options.shared_memory_name, data)
@@ -177,7 +179,7 @@ class Processor:
         else:
             response.payload = bytes(data)
             response.image.payload_range.size_bytes = len(data)
-        timings.transport_ms += clock.lap()
+        timings.transport_ms += clock.lap("written")
 
     def _input_megapixels(self, request: ComponentRequest, image: image_pb2.Image) -> float:
         if image.media_type == RAW:

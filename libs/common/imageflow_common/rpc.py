@@ -23,13 +23,14 @@ from google.protobuf.message_factory import GetMessageClass
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 from opentelemetry import context as otel_context
+from opentelemetry import trace
 
 from .descriptors import Descriptors, prefer_generated
 from .errors import DeadlineExceeded, ImageFlowError, InvalidArgument
-from .logs import EventLog
+from .logs import DEBUG_SIGNAL, USUAL_SIGNAL, EventLog, set_level_by
 from .settings import ServerSettings
 from .status import DETAILS_KEY, encode_details, public_message, retry_after_seconds, status_code
-from .telemetry import context_from_metadata
+from .telemetry import Spans, context_from_metadata, count_failed_call
 
 log = EventLog(__name__)
 
@@ -83,21 +84,23 @@ def service_handler(
     methods: Mapping[str, Method],
     *,
     messages: Mapping[str, type[Message]] | None = None,
+    spans: Spans | None = None,
 ) -> grpc.GenericRpcHandler:
     """Serves `methods` of a service by name; all of its methods must be there. `messages` replaces the message
-    classes of a method, given as `Method.input` and `Method.output`."""
+    classes of a method, given as `Method.input` and `Method.output`. Each call of a unary method is one of the `spans`,
+    where there are any."""
     if set(methods) != set(service.methods_by_name):
         raise ValueError(
             f"{service.full_name} has the methods {sorted(service.methods_by_name)}, got {sorted(methods)}"
         )
     handlers = {
-        name: _handler(service.methods_by_name[name], method, messages or {}) for name, method in methods.items()
+        name: _handler(service.methods_by_name[name], method, messages or {}, spans) for name, method in methods.items()
     }
     return grpc.method_handlers_generic_handler(service.full_name, handlers)
 
 
 def _handler(
-    method: MethodDescriptor, behaviour: Method, messages: Mapping[str, type[Message]]
+    method: MethodDescriptor, behaviour: Method, messages: Mapping[str, type[Message]], spans: Spans | None
 ) -> grpc.RpcMethodHandler[Any, Any]:
     request_class = messages.get(f"{method.name}.input") or GetMessageClass(prefer_generated(method.input_type))
     response_class = messages.get(f"{method.name}.output") or GetMessageClass(prefer_generated(method.output_type))
@@ -105,12 +108,14 @@ def _handler(
     # and the caller waits until its deadline.
     answers = "stream" if method.server_streaming else "unary"
     make = getattr(grpc, f"stream_{answers}_rpc_method_handler")
-    edge = _stream_edge if method.server_streaming else _unary_edge
     read = _read_stream if method.client_streaming else _read_message
+    name = f"{method.containing_service.full_name}/{method.name}"
+    streams = method.server_streaming
+    edge = _stream_edge(name, behaviour, read) if streams else _unary_edge(name, behaviour, read, spans)
     return cast(
         "grpc.RpcMethodHandler[Any, Any]",
         make(
-            edge(f"{method.containing_service.full_name}/{method.name}", behaviour, read),
+            edge,
             request_deserializer=_deserializer(request_class),
             response_serializer=response_class.SerializeToString,
         ),
@@ -154,10 +159,19 @@ async def _checked_stream(requests: AsyncIterator[Any]) -> AsyncIterator[Message
 _Read: TypeAlias = Callable[[AsyncIterator[Any], Context], Coroutine[Any, Any, Any]]
 
 
-def _unary_edge(name: str, behaviour: Method, read: _Read) -> Method:
+def _unary_edge(name: str, behaviour: Method, read: _Read, spans: Spans | None) -> Method:
+    made = spans if spans is not None and spans.recording else None
+    attributes = {"rpc.system": "grpc", "rpc.service": name.partition("/")[0], "rpc.method": name.partition("/")[2]}
+
     async def edge(requests: AsyncIterator[Any], context: Context) -> Any:
-        start = perf_counter()
         _continue_trace(context)
+        if made is None:
+            return await answer(requests, context)
+        with made.current(name, attributes, kind=trace.SpanKind.SERVER):
+            return await answer(requests, context)
+
+    async def answer(requests: AsyncIterator[Any], context: Context) -> Any:
+        start = perf_counter()
         time = asyncio.timeout(_seconds_to_answer(context))
         try:
             async with time:
@@ -218,16 +232,24 @@ async def end_with(exc: BaseException, context: Context, name: str, start: float
         method=name,
         code=error.code,
         error_type=error.reason,
-        error=error.message,
-        violations=[f"{v.field}: {v.description}" for v in error.violations[:10]],
+        **_told_of(error),
         milliseconds=_since(start),
         **({"exc_info": exc} if internal and not _says_all(exc) else {}),
     )
+    count_failed_call(name, error)
     trailing: list[tuple[str, str | bytes]] = [(DETAILS_KEY, encode_details(error))]
     if (seconds := retry_after_seconds(error)) is not None:
         trailing.append(("retry-after", seconds))
     _let_go(exc)
     await context.abort(status_code(error), public_message(error), tuple(trailing))
+
+
+def _told_of(error: ImageFlowError) -> dict[str, Any]:
+    """What the log says besides. What is wrong with a request is told in its caller's own words, which may be a secret
+    in the wrong place: of that only where it stands."""
+    if error.code == "INVALID_ARGUMENT":
+        return {"fields": [violation.field for violation in error.violations[:10]]}
+    return {"error": error.message}
 
 
 def _says_all(exc: BaseException) -> bool:
@@ -326,7 +348,8 @@ def _with_health(descriptors: Descriptors) -> Any:
 
 
 def wait_for_signal() -> asyncio.Future[Literal["SIGINT", "SIGTERM"]]:
-    """The first signal to end, from this call on; a second one ends the process at once with status 130."""
+    """The first signal to end, from this call on; a second one ends the process at once with status 130. From now on
+    the signals that change what is logged do so, too."""
     loop = asyncio.get_running_loop()
     received: asyncio.Future[Literal["SIGINT", "SIGTERM"]] = loop.create_future()
 
@@ -337,6 +360,8 @@ def wait_for_signal() -> asyncio.Future[Literal["SIGINT", "SIGTERM"]]:
 
     for name in ("SIGINT", "SIGTERM"):
         loop.add_signal_handler(getattr(signal, name), on_signal, name)
+    for number in (DEBUG_SIGNAL, USUAL_SIGNAL):
+        loop.add_signal_handler(number, set_level_by, number)
     return received
 
 

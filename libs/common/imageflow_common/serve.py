@@ -183,19 +183,20 @@ class ComponentServer:
         started = perf_counter()
         if not lifetime.remaining():
             raise DeadlineExceeded("the deadline passed while waiting for a slot")
-        with self._observed(request), living(lifetime):
+        with self._observed(request, queued), living(lifetime):
             response = self._processor.process(request)
         response.result.timings.queue_ms = (started - queued) * 1e3
         response.result.timings.total_ms += response.result.timings.queue_ms
         return response
 
     @contextmanager
-    def _observed(self, request: ComponentRequest) -> Iterator[None]:
-        """The call's span and its metrics."""
+    def _observed(self, request: ComponentRequest, queued: float) -> Iterator[None]:
+        """The call's span, from when it was admitted, and its metrics, from when a thread had it."""
         operation = self._component.name
         attributes = {"execution.id": request.context.execution_id, "step.id": request.context.step_id}
         start, status = perf_counter(), "failed"
-        with self._spans.current(f"image_{operation}", attributes):
+        with self._spans.current(f"image_{operation}", attributes, begun=queued) as span:
+            span.add_event("dequeued")
             try:
                 yield
                 status = "success"

@@ -4,16 +4,21 @@ alone `OTEL_EXPORTER_ZIPKIN_ENDPOINT`, is set; without it every span and instrum
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cache
+from time import perf_counter, time_ns
 from typing import TypeAlias
 from uuid import uuid4
 
 from opentelemetry import context as otel_context
 from opentelemetry import metrics, propagate, trace
 from opentelemetry.context import Context
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from .errors import ImageFlowError
+from .labels import BoundedLabel
 
 DURATION_BUCKETS_SECONDS = (
     0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.04, 0.06, 0.08, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
@@ -21,7 +26,10 @@ DURATION_BUCKETS_SECONDS = (
 OTLP_ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 ZIPKIN_ENDPOINT = "OTEL_EXPORTER_ZIPKIN_ENDPOINT"
 _FLUSH_TIMEOUT_MILLIS = 3_000
+_SERVERS_FAULT = {"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"}
+_counted_reason = BoundedLabel(100)
 _NO_SPAN = nullcontext(trace.INVALID_SPAN)
+_W3C = TraceContextTextMapPropagator()
 
 Metadata: TypeAlias = "Iterable[tuple[str, str | bytes]]"
 
@@ -50,9 +58,67 @@ class Spans:
         unconfigured = isinstance(tracers or trace.get_tracer_provider(), trace.ProxyTracerProvider)
         self._tracer = None if unconfigured else trace.get_tracer("imageflow", tracer_provider=tracers)
 
-    def current(self, name: str, attributes: Mapping[str, str | int]) -> AbstractContextManager[trace.Span]:
-        """A span that is the current one in the block."""
-        return _NO_SPAN if self._tracer is None else self._tracer.start_as_current_span(name, attributes=attributes)
+    @property
+    def recording(self) -> bool:
+        """Whether any are made."""
+        return self._tracer is not None
+
+    def current(
+        self,
+        name: str,
+        attributes: Mapping[str, str | int],
+        *,
+        kind: trace.SpanKind = trace.SpanKind.INTERNAL,
+        begun: float | None = None,
+    ) -> AbstractContextManager[trace.Span]:
+        """A span that is the current one in the block; it began at `begun` of perf_counter, or begins now."""
+        if self._tracer is None:
+            return _NO_SPAN
+        start = None if begun is None else wall_nanoseconds(begun)
+        ours = kind is not trace.SpanKind.SERVER  # how a call ended says `count_failed_call`
+        return self._tracer.start_as_current_span(
+            name,
+            attributes=attributes,
+            kind=kind,
+            start_time=start,
+            record_exception=ours,
+            set_status_on_exception=ours,
+        )
+
+    def detached(
+        self, name: str, attributes: Mapping[str, str | int], *, parent: TracePlace, links: Sequence[TracePlace]
+    ) -> AbstractContextManager[trace.Span]:
+        """A span that is the current one in the block, of work whose caller does not wait for it: it goes on with the
+        trace of its `parent`, or with nowhere as that begins a trace, and is linked to others. Where the first of these
+        was not to be traced, it is not either."""
+        if self._tracer is None:
+            return _NO_SPAN
+        linked = [each for each in links if each.trace_id]
+        if not parent.trace_id and linked and not linked[0].sampled:
+            parent = linked[0]
+        context = Context()
+        if parent.trace_id:
+            context = trace.set_span_in_context(trace.NonRecordingSpan(parent.context()), context)
+        return self._tracer.start_as_current_span(
+            name, context=context, attributes=attributes, links=[trace.Link(each.context()) for each in linked]
+        )
+
+
+def count_failed_call(method: str, error: ImageFlowError) -> None:
+    """Counts a call that was answered with an error, and says so on the span of the call. That is at fault itself only
+    where the server is to blame."""
+    span, counted = trace.get_current_span(), _counted_reason(error.reason)
+    _failed_calls().add(1, {"rpc.method": method, "code": error.code, "reason": counted})
+    if span.is_recording():
+        span.set_attributes({"rpc.grpc.status": error.code, "error.type": error.reason})
+        if error.code in _SERVERS_FAULT:
+            span.set_status(trace.StatusCode.ERROR, error.reason)
+
+
+@cache
+def _failed_calls() -> metrics.Counter:
+    meter = metrics.get_meter("imageflow")
+    return meter.create_counter("imageflow.rpc.errors.total", description="Calls answered with an error")
 
 
 def context_from_metadata(metadata: Metadata | None) -> Context:
@@ -85,18 +151,46 @@ class TracePlace:
     span_id: str = ""
     sampled: bool = False
 
+    @classmethod
+    def parse(cls, traceparent: str) -> TracePlace:
+        """Of a `traceparent`; nowhere for what is none."""
+        context = trace.get_current_span(_W3C.extract({"traceparent": traceparent}, Context())).get_span_context()
+        return cls._of(context) if context.is_valid else cls()
+
+    @classmethod
+    def current(cls) -> TracePlace:
+        """Of what is traced at the moment, here or by a caller."""
+        context = trace.get_current_span().get_span_context()
+        return cls._of(context) if context.is_valid else cls()
+
+    @classmethod
+    def _of(cls, context: trace.SpanContext) -> TracePlace:
+        sampled = bool(context.trace_flags & trace.TraceFlags.SAMPLED)
+        return cls(trace.format_trace_id(context.trace_id), trace.format_span_id(context.span_id), sampled)
+
+    @property
+    def traceparent(self) -> str:
+        """As W3C's header has it; empty where nothing is traced."""
+        return f"00-{self.trace_id}-{self.span_id}-{self.sampled:02x}" if self.trace_id else ""
+
+    def context(self) -> trace.SpanContext:
+        flags = trace.TraceFlags(trace.TraceFlags.SAMPLED if self.sampled else trace.TraceFlags.DEFAULT)
+        return trace.SpanContext(int(self.trace_id, 16), int(self.span_id, 16), is_remote=True, trace_flags=flags)
+
     def response_metadata(self) -> list[tuple[str, str]]:
         """Tells a caller the trace of his call: `traceresponse` (W3C Trace Context, level 2)."""
-        return [("traceresponse", f"00-{self.trace_id}-{self.span_id}-{self.sampled:02x}")] if self.trace_id else []
+        return [("traceresponse", self.traceparent)] if self.trace_id else []
 
 
 def place_of(span: trace.Span) -> TracePlace:
     """Where a span is; nowhere, when nothing records it."""
     context = span.get_span_context()
-    if not (context.is_valid and span.is_recording()):
-        return TracePlace()
-    sampled = bool(context.trace_flags & trace.TraceFlags.SAMPLED)
-    return TracePlace(trace.format_trace_id(context.trace_id), trace.format_span_id(context.span_id), sampled)
+    return TracePlace._of(context) if context.is_valid and span.is_recording() else TracePlace()
+
+
+def wall_nanoseconds(moment: float) -> int:
+    """A reading of perf_counter as a time since 1970."""
+    return time_ns() - round((perf_counter() - moment) * 1e9)
 
 
 def resource_attributes(*, service: str, version: str, environ: Mapping[str, str]) -> dict[str, str]:

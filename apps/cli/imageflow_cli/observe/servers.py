@@ -26,6 +26,8 @@ class Ports:
     zipkin: int
     loki: int
     loki_grpc: int
+    gateway_status: int
+    """Where an `imageflow up` that is started beside them has its gateway's metrics."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,8 @@ def collector(
         "IMAGEFLOW_COLLECTOR_OWN_PORT": str(ports.collector_own),
         "IMAGEFLOW_LOG_FILES": str(logs / "*.jsonl"),
         "IMAGEFLOW_LOG_STORE": f"http://{HOST}:{ports.loki}/otlp",
+        "IMAGEFLOW_ZIPKIN_SPANS": f"http://{HOST}:{ports.zipkin}/api/v2/spans",
+        "IMAGEFLOW_GATEWAY_STATUS": f"{HOST}:{ports.gateway_status}",
         "IMAGEFLOW_TRACES_FILE": str(folder / "traces.json"),
         **(settings or {}),
     }

@@ -155,6 +155,8 @@ def _site(runs: Mapping[str, Run], ports: Ports, place: Path) -> Site:
         "loki": "IMAGEFLOW_LOKI_URL",
     }
     exports = {names[name]: urls[name] for name in runs}
-    if "zipkin" in runs:
+    if "otelcol" in runs:
+        exports["IMAGEFLOW_GATEWAY_STATUS_PORT"] = str(ports.gateway_status)
+    elif "zipkin" in runs:
         exports["OTEL_EXPORTER_ZIPKIN_ENDPOINT"] = f"{urls['zipkin']}/api/v2/spans"
     return Site({name: urls[name] for name in runs}, exports, place / _LOGS)

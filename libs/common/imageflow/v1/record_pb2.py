@@ -30,7 +30,7 @@ from imageflow.v1 import image_pb2 as imageflow_dot_v1_dot_image__pb2
 from imageflow.v1 import pipeline_pb2 as imageflow_dot_v1_dot_pipeline__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19imageflow/v1/record.proto\x12\x0cimageflow.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1cimageflow/v1/component.proto\x1a\x1cimageflow/v1/execution.proto\x1a$imageflow/v1/execution_service.proto\x1a\x18imageflow/v1/image.proto\x1a\x1bimageflow/v1/pipeline.proto\"\x87\x04\n\x0f\x45xecutionRecord\x12\x16\n\x0eschema_version\x18\x01 \x01(\r\x12*\n\texecution\x18\x02 \x01(\x0b\x32\x17.imageflow.v1.Execution\x12.\n\x07request\x18\x03 \x01(\x0b\x32\x1d.imageflow.v1.RecordedRequest\x12\x16\n\x0erequest_sha256\x18\x04 \x01(\t\x12\x30\n\x04kind\x18\x05 \x01(\x0e\x32\".imageflow.v1.ExecutionRecord.Kind\x12\x37\n\x05steps\x18\x06 \x03(\x0b\x32(.imageflow.v1.ExecutionRecord.StepsEntry\x12\x10\n\x08revision\x18\x07 \x01(\r\x12\x1d\n\x15reserved_event_number\x18\x08 \x01(\r\x12\x18\n\x10\x63\x61ncel_requested\x18\t \x01(\x08\x12\x16\n\x0e\x63\x61ncel_message\x18\n \x01(\t\x1aH\n\nStepsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12)\n\x05value\x18\x02 \x01(\x0b\x32\x1a.imageflow.v1.RecordedStep:\x02\x38\x01\"J\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x0f\n\x0bSYNCHRONOUS\x10\x01\x12\x10\n\x0c\x41SYNCHRONOUS\x10\x02\x12\t\n\x05\x42\x41TCH\x10\x03J\x04\x08\x0b\x10\x1f\"\xc7\x02\n\x0fRecordedRequest\x12(\n\x08pipeline\x18\x01 \x01(\x0b\x32\x16.imageflow.v1.Pipeline\x12\x12\n\ninput_path\x18\x02 \x01(\t\x12\x13\n\x0boutput_path\x18\x03 \x01(\t\x12?\n\toverrides\x18\x04 \x03(\x0b\x32,.imageflow.v1.RecordedRequest.OverridesEntry\x12\x15\n\routput_format\x18\x05 \x01(\t\x12\x0f\n\x07quality\x18\x06 \x01(\r\x12(\n\x05\x62\x61tch\x18\x07 \x01(\x0b\x32\x19.imageflow.v1.BatchInputs\x1aH\n\x0eOverridesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12%\n\x05value\x18\x02 \x01(\x0b\x32\x16.google.protobuf.Value:\x02\x38\x01J\x04\x08\x08\x10\x10\"\xee\x01\n\x0cRecordedStep\x12\x10\n\x08\x61ttempts\x18\x01 \x01(\r\x12\"\n\x05image\x18\x02 \x01(\x0b\x32\x13.imageflow.v1.Image\x12\x10\n\x08metadata\x18\x03 \x01(\x0c\x12(\n\x06result\x18\x04 \x01(\x0b\x32\x18.imageflow.v1.StepResult\x12\x13\n\x0b\x62y_fallback\x18\x05 \x01(\x08\x12\x13\n\x0bpassed_over\x18\x06 \x01(\x08\x12&\n\x07\x66\x61ilure\x18\x07 \x01(\x0b\x32\x15.imageflow.v1.Failure\x12\x14\n\x0cimage_source\x18\x08 \x01(\tJ\x04\x08\t\x10\x10\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19imageflow/v1/record.proto\x12\x0cimageflow.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1cimageflow/v1/component.proto\x1a\x1cimageflow/v1/execution.proto\x1a$imageflow/v1/execution_service.proto\x1a\x18imageflow/v1/image.proto\x1a\x1bimageflow/v1/pipeline.proto\"\xb2\x04\n\x0f\x45xecutionRecord\x12\x16\n\x0eschema_version\x18\x01 \x01(\r\x12*\n\texecution\x18\x02 \x01(\x0b\x32\x17.imageflow.v1.Execution\x12.\n\x07request\x18\x03 \x01(\x0b\x32\x1d.imageflow.v1.RecordedRequest\x12\x16\n\x0erequest_sha256\x18\x04 \x01(\t\x12\x30\n\x04kind\x18\x05 \x01(\x0e\x32\".imageflow.v1.ExecutionRecord.Kind\x12\x37\n\x05steps\x18\x06 \x03(\x0b\x32(.imageflow.v1.ExecutionRecord.StepsEntry\x12\x10\n\x08revision\x18\x07 \x01(\r\x12\x1d\n\x15reserved_event_number\x18\x08 \x01(\r\x12\x18\n\x10\x63\x61ncel_requested\x18\t \x01(\x08\x12\x16\n\x0e\x63\x61ncel_message\x18\n \x01(\t\x12\x14\n\x0ctrace_parent\x18\x0b \x01(\t\x12\x13\n\x0btrace_links\x18\x0c \x03(\t\x1aH\n\nStepsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12)\n\x05value\x18\x02 \x01(\x0b\x32\x1a.imageflow.v1.RecordedStep:\x02\x38\x01\"J\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x0f\n\x0bSYNCHRONOUS\x10\x01\x12\x10\n\x0c\x41SYNCHRONOUS\x10\x02\x12\t\n\x05\x42\x41TCH\x10\x03J\x04\x08\r\x10\x1f\"\xc7\x02\n\x0fRecordedRequest\x12(\n\x08pipeline\x18\x01 \x01(\x0b\x32\x16.imageflow.v1.Pipeline\x12\x12\n\ninput_path\x18\x02 \x01(\t\x12\x13\n\x0boutput_path\x18\x03 \x01(\t\x12?\n\toverrides\x18\x04 \x03(\x0b\x32,.imageflow.v1.RecordedRequest.OverridesEntry\x12\x15\n\routput_format\x18\x05 \x01(\t\x12\x0f\n\x07quality\x18\x06 \x01(\r\x12(\n\x05\x62\x61tch\x18\x07 \x01(\x0b\x32\x19.imageflow.v1.BatchInputs\x1aH\n\x0eOverridesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12%\n\x05value\x18\x02 \x01(\x0b\x32\x16.google.protobuf.Value:\x02\x38\x01J\x04\x08\x08\x10\x10\"\xee\x01\n\x0cRecordedStep\x12\x10\n\x08\x61ttempts\x18\x01 \x01(\r\x12\"\n\x05image\x18\x02 \x01(\x0b\x32\x13.imageflow.v1.Image\x12\x10\n\x08metadata\x18\x03 \x01(\x0c\x12(\n\x06result\x18\x04 \x01(\x0b\x32\x18.imageflow.v1.StepResult\x12\x13\n\x0b\x62y_fallback\x18\x05 \x01(\x08\x12\x13\n\x0bpassed_over\x18\x06 \x01(\x08\x12&\n\x07\x66\x61ilure\x18\x07 \x01(\x0b\x32\x15.imageflow.v1.Failure\x12\x14\n\x0cimage_source\x18\x08 \x01(\tJ\x04\x08\t\x10\x10\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,15 +42,15 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RECORDEDREQUEST_OVERRIDESENTRY']._loaded_options = None
   _globals['_RECORDEDREQUEST_OVERRIDESENTRY']._serialized_options = b'8\001'
   _globals['_EXECUTIONRECORD']._serialized_start=227
-  _globals['_EXECUTIONRECORD']._serialized_end=746
-  _globals['_EXECUTIONRECORD_STEPSENTRY']._serialized_start=592
-  _globals['_EXECUTIONRECORD_STEPSENTRY']._serialized_end=664
-  _globals['_EXECUTIONRECORD_KIND']._serialized_start=666
-  _globals['_EXECUTIONRECORD_KIND']._serialized_end=740
-  _globals['_RECORDEDREQUEST']._serialized_start=749
-  _globals['_RECORDEDREQUEST']._serialized_end=1076
-  _globals['_RECORDEDREQUEST_OVERRIDESENTRY']._serialized_start=998
-  _globals['_RECORDEDREQUEST_OVERRIDESENTRY']._serialized_end=1070
-  _globals['_RECORDEDSTEP']._serialized_start=1079
-  _globals['_RECORDEDSTEP']._serialized_end=1317
+  _globals['_EXECUTIONRECORD']._serialized_end=789
+  _globals['_EXECUTIONRECORD_STEPSENTRY']._serialized_start=635
+  _globals['_EXECUTIONRECORD_STEPSENTRY']._serialized_end=707
+  _globals['_EXECUTIONRECORD_KIND']._serialized_start=709
+  _globals['_EXECUTIONRECORD_KIND']._serialized_end=783
+  _globals['_RECORDEDREQUEST']._serialized_start=792
+  _globals['_RECORDEDREQUEST']._serialized_end=1119
+  _globals['_RECORDEDREQUEST_OVERRIDESENTRY']._serialized_start=1041
+  _globals['_RECORDEDREQUEST_OVERRIDESENTRY']._serialized_end=1113
+  _globals['_RECORDEDSTEP']._serialized_start=1122
+  _globals['_RECORDEDSTEP']._serialized_end=1360
 # @@protoc_insertion_point(module_scope)

@@ -8,13 +8,13 @@ from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
-from collections.abc import Mapping as _Mapping
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
 from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class ExecutionRecord(_message.Message):
-    __slots__ = ("schema_version", "execution", "request", "request_sha256", "kind", "steps", "revision", "reserved_event_number", "cancel_requested", "cancel_message")
+    __slots__ = ("schema_version", "execution", "request", "request_sha256", "kind", "steps", "revision", "reserved_event_number", "cancel_requested", "cancel_message", "trace_parent", "trace_links")
     class Kind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         KIND_UNSPECIFIED: _ClassVar[ExecutionRecord.Kind]
@@ -42,6 +42,8 @@ class ExecutionRecord(_message.Message):
     RESERVED_EVENT_NUMBER_FIELD_NUMBER: _ClassVar[int]
     CANCEL_REQUESTED_FIELD_NUMBER: _ClassVar[int]
     CANCEL_MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    TRACE_PARENT_FIELD_NUMBER: _ClassVar[int]
+    TRACE_LINKS_FIELD_NUMBER: _ClassVar[int]
     schema_version: int
     execution: _execution_pb2.Execution
     request: RecordedRequest
@@ -52,7 +54,9 @@ class ExecutionRecord(_message.Message):
     reserved_event_number: int
     cancel_requested: bool
     cancel_message: str
-    def __init__(self, schema_version: _Optional[int] = ..., execution: _Optional[_Union[_execution_pb2.Execution, _Mapping]] = ..., request: _Optional[_Union[RecordedRequest, _Mapping]] = ..., request_sha256: _Optional[str] = ..., kind: _Optional[_Union[ExecutionRecord.Kind, str]] = ..., steps: _Optional[_Mapping[str, RecordedStep]] = ..., revision: _Optional[int] = ..., reserved_event_number: _Optional[int] = ..., cancel_requested: _Optional[bool] = ..., cancel_message: _Optional[str] = ...) -> None: ...
+    trace_parent: str
+    trace_links: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, schema_version: _Optional[int] = ..., execution: _Optional[_Union[_execution_pb2.Execution, _Mapping]] = ..., request: _Optional[_Union[RecordedRequest, _Mapping]] = ..., request_sha256: _Optional[str] = ..., kind: _Optional[_Union[ExecutionRecord.Kind, str]] = ..., steps: _Optional[_Mapping[str, RecordedStep]] = ..., revision: _Optional[int] = ..., reserved_event_number: _Optional[int] = ..., cancel_requested: _Optional[bool] = ..., cancel_message: _Optional[str] = ..., trace_parent: _Optional[str] = ..., trace_links: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class RecordedRequest(_message.Message):
     __slots__ = ("pipeline", "input_path", "output_path", "overrides", "output_format", "quality", "batch")

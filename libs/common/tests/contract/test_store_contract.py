@@ -23,6 +23,7 @@ from imageflow_common.errors import (
 )
 from imageflow_common.store import MAX_METADATA_BYTES, BytesLike, ObjectKey, ObjectStore, parse_key
 from imageflow_common.store_local import LocalStore
+from imageflow_common.store_observed import ObservedStore
 from imageflow_common.store_s3 import S3Store
 from imageflow_common.store_s3_client import S3Client, connect
 from imageflow_common.store_s3_start import make_bucket
@@ -44,6 +45,7 @@ class Kind:
 
 STORES = [
     Kind("local"),
+    Kind("observed"),
     Kind("minio", lists_below_objects=False),
     Kind("seaweedfs", by_segments=True, lists_below_objects=False),
 ]
@@ -57,7 +59,7 @@ def kind(request: pytest.FixtureRequest) -> Kind:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def client(kind: Kind, request: pytest.FixtureRequest) -> AsyncIterator[S3Client | None]:
     """The connections to the server of a kind that has one."""
-    if kind.name == "local":
+    if kind.name in ("local", "observed"):
         yield None
         return
     connected = await connect(own_bucket(request.getfixturevalue(kind.name)))
@@ -66,8 +68,11 @@ async def client(kind: Kind, request: pytest.FixtureRequest) -> AsyncIterator[S3
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def store(client: S3Client | None, tmp_path: Path) -> AsyncIterator[ObjectStore]:
+async def store(client: S3Client | None, kind: Kind, tmp_path: Path) -> AsyncIterator[ObjectStore]:
+    opened: ObjectStore
     opened = LocalStore(tmp_path / "store", durable=False) if client is None else await in_new_bucket(client)
+    if kind.name == "observed":
+        opened = ObservedStore(opened)
     try:
         yield opened
     finally:
