@@ -19,11 +19,16 @@ MANIFEST = Path(__file__).resolve().parents[1] / "observability" / "collector" /
 
 
 class OtelCollector(ObservedServer):
-    """Decides on a trace after a second, so that tests need not wait. Reads logs in `logs` beside it."""
+    """Decides on a trace after a second, so that tests need not wait. Reads logs in `logs` beside it. `more` are
+    settings of the configuration."""
 
     name = "otelcol"
     ready_path = "/"
     sampling: ClassVar[Mapping[str, str]] = {"IMAGEFLOW_SAMPLING_WAIT": "1s"}
+
+    def __init__(self, directory: Path, more: Mapping[str, str] | None = None) -> None:
+        super().__init__(directory)
+        self._more = more or {}
 
     def install(self) -> None:
         install_collector()
@@ -47,7 +52,9 @@ class OtelCollector(ObservedServer):
         return f"http://127.0.0.1:{self.places.otlp}"
 
     def run(self) -> Run:
-        return collector(str(program()), self.directory, self.places, logs=self.logs, settings=self.sampling)
+        return collector(
+            str(program()), self.directory, self.places, logs=self.logs, settings={**self.sampling, **self._more}
+        )
 
     def settings(self) -> Mapping[str, str]:
         return {

@@ -18,10 +18,14 @@ _DOWNLOAD_SECONDS = 300
 
 
 class Prometheus(ObservedServer):
-    """Asks the collector of its folder every second, so that tests need not wait."""
+    """Asks the collector of its folder every second, so that tests need not wait, or as seldom as it is told to."""
 
     name = "prometheus"
     ready_path = "/-/ready"
+
+    def __init__(self, directory: Path, interval_seconds: int = 1) -> None:
+        super().__init__(directory)
+        self._interval_seconds = interval_seconds
 
     def install(self) -> None:
         install_prometheus()
@@ -30,7 +34,9 @@ class Prometheus(ObservedServer):
         return self.places.prometheus
 
     def run(self) -> Run:
-        return prometheus(str(program("prometheus")), self.directory, self.places, interval_seconds=1)
+        return prometheus(
+            str(program("prometheus")), self.directory, self.places, interval_seconds=self._interval_seconds
+        )
 
     def settings(self) -> Mapping[str, str]:
         return {"IMAGEFLOW_PROMETHEUS_URL": self.url}

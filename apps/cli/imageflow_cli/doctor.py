@@ -38,7 +38,7 @@ def _gateway(url: str) -> Finding:
     if status == 200:
         return Finding("gateway", url, "ready")
     problem = f"not ready (HTTP {status})" if status else "no server answers"
-    advice = "imageflow status shows which service is not well" if status else "imageflow up, or --url"
+    advice = "imageflow status shows what is not well, and since when" if status else "imageflow up, or --url"
     return Finding("gateway", url, "wrong", problem, advice)
 
 

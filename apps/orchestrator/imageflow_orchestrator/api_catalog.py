@@ -9,11 +9,12 @@ from google.api.httpbody_pb2 import HttpBody
 
 from imageflow.v1 import catalog_pb2 as catalog
 from imageflow.v1 import system_pb2 as system
-from imageflow_common.errors import Unavailable
-from imageflow_common.rpc import Context, Method
+from imageflow_common.errors import PermissionDenied, Unavailable
+from imageflow_common.rpc import Context, Method, came_through_gateway
 
 from .api import process_image
 from .catalog import LiveCatalog
+from .dependencies import Dependencies
 from .engine import Engine, Requested
 from .identity import namespace_of
 from .openapi import openapi_document
@@ -81,14 +82,26 @@ class CatalogApi:
 class SystemApi:
     """SystemService."""
 
-    def __init__(self, live: LiveCatalog, version: str, degraded: Callable[[], list[str]] = list) -> None:
+    def __init__(
+        self,
+        live: LiveCatalog,
+        dependencies: Dependencies,
+        version: str,
+        degraded: Callable[[], list[str]] = list,
+    ) -> None:
         self._live = live
+        self._dependencies = dependencies
         self._version = version
         self._degraded = degraded
         self._openapi = openapi_document(version).encode()
 
     def methods(self) -> dict[str, Method]:
-        return {"GetHealth": self.health, "GetReadiness": self.readiness, "GetOpenApi": self.openapi}
+        return {
+            "GetHealth": self.health,
+            "GetReadiness": self.readiness,
+            "GetDependencies": self.dependencies,
+            "GetOpenApi": self.openapi,
+        }
 
     async def health(self, request: system.GetHealthRequest, context: Context) -> system.GetHealthResponse:
         return system.GetHealthResponse(status="ok", version=self._version)
@@ -100,6 +113,17 @@ class SystemApi:
         if fault := self._live.registry_fault:
             degraded = [*degraded, f"the registry file was not taken over, the one before stays: {fault}"]
         return system.GetReadinessResponse(status="ready", components=components, degraded=degraded)
+
+    async def dependencies(
+        self, request: system.GetDependenciesRequest, context: Context
+    ) -> system.GetDependenciesResponse:
+        if came_through_gateway(context):
+            raise PermissionDenied("ask the orchestrator itself", reason="NOT_THROUGH_GATEWAY")
+        response = system.GetDependenciesResponse()
+        for each in await self._dependencies.look():
+            told = response.dependencies.add(kind=each.kind, name=each.name, well=not each.reason, reason=each.reason)
+            told.since.FromDatetime(each.since)
+        return response
 
     async def openapi(self, request: system.GetOpenApiRequest, context: Context) -> HttpBody:
         return HttpBody(content_type="application/json", data=self._openapi)

@@ -36,6 +36,7 @@ from .api_stream import ExecutionStreamApi
 from .call import GrpcCaller, StepCaller
 from .catalog import LiveCatalog
 from .definitions import Definitions
+from .dependencies import Dependencies
 from .engine import Engine
 from .executions import Executions
 from .images import ImageTransport
@@ -73,6 +74,7 @@ class Orchestrator:
 
     caller: GrpcCaller
     catalog: LiveCatalog
+    dependencies: Dependencies
     engine: Engine
     executions: Executions
     queue: QueueHold
@@ -158,6 +160,7 @@ async def build(settings: OrchestratorSettings, kafka: KafkaSettings = WITHOUT_K
             at_once=kafka.max_in_flight,
         )
         shared = SharedQueue(bus.queue, bus.prepare, executions, requests, events)
+    dependencies = Dependencies(catalog, store, bus.degraded if bus is not None else None)
     reruns, watcher = Reruns(planner, store, records), Watcher(executions, events)
     services: dict[str, Any] = {
         "PipelineService": PipelineApi(engine, executions, planner, definitions, catalog),
@@ -165,7 +168,7 @@ async def build(settings: OrchestratorSettings, kafka: KafkaSettings = WITHOUT_K
         "ExecutionStreamService": ExecutionStreamApi(watcher),
         "ImageService": ImageApi(store, settings.max_upload_bytes),
         "CatalogService": CatalogApi(catalog, planner, engine),
-        "SystemService": SystemApi(catalog, VERSION, bus.degraded if bus is not None else list),
+        "SystemService": SystemApi(catalog, dependencies, VERSION, bus.degraded if bus is not None else list),
     }
     own = own_descriptors()
     names = {f"imageflow.v1.{name}": service for name, service in services.items()}
@@ -179,7 +182,9 @@ async def build(settings: OrchestratorSettings, kafka: KafkaSettings = WITHOUT_K
         closing.push_async_callback(caller.close)
         closing.push_async_callback(events.close if bus is None else bus.close)
         closing.push_async_callback(queue.let_go)  # when nothing runs any more
-        yield Orchestrator(caller, catalog, engine, executions, queue, shared, janitor, handlers, list(names))
+        yield Orchestrator(
+            caller, catalog, dependencies, engine, executions, queue, shared, janitor, handlers, list(names)
+        )
 
 
 async def serve(settings: OrchestratorSettings, kafka: KafkaSettings = WITHOUT_KAFKA) -> None:
@@ -191,6 +196,7 @@ async def serve(settings: OrchestratorSettings, kafka: KafkaSettings = WITHOUT_K
             watching = [
                 background.create_task(orchestrator.catalog.watch()),
                 background.create_task(orchestrator.caller.watch()),
+                background.create_task(orchestrator.dependencies.watch()),
                 background.create_task(watch_registry(orchestrator.catalog, settings)),
                 background.create_task(orchestrator.janitor.run()),
                 background.create_task(orchestrator.engine.transport.remove_unused()),

@@ -55,6 +55,7 @@ class LiveCatalog:
         self._said: dict[tuple[str, str], Description] = {}
         self._known: dict[str, KnownComponent] = {}
         self._reachable: dict[str, bool] = {}
+        self._errors: dict[str, str] = {}
         self._shares_memory: dict[str, bool] = {}
         self._averages: dict[str, RunningAverages] = {}
         self.generation = 0
@@ -105,6 +106,10 @@ class LiveCatalog:
             return False
         return any(self._reachable.get(target.address) for target in all_targets(entry))
 
+    def reasons(self) -> dict[str, str]:
+        """Of each component why it cannot be used, as far as is known; empty where it can."""
+        return {name: "" if self.available(name) else self._reason(entry) for name, entry in self._registered()}
+
     def missing(self) -> list[str]:
         """The components that cannot be reached, by name."""
         return sorted(name for name in self._registry.components if not self.available(name))
@@ -133,6 +138,17 @@ class LiveCatalog:
             delay = min(delay * 1.5, 0.5 if self.missing() else _SLOWEST_POLL_SECONDS)
             await asyncio.sleep(delay)
 
+    def _registered(self) -> Iterable[tuple[str, RegisteredComponent]]:
+        return self._registry.components.items()
+
+    def _reason(self, entry: RegisteredComponent) -> str:
+        told = [
+            f"{target.name}: {self._errors[target.address]}"
+            for target in all_targets(entry)
+            if target.address in self._errors
+        ]
+        return "; ".join(told) or "not heard of yet"
+
     def _find(self, name: str) -> KnownComponent:
         known = self._known.get(name)
         if known is None:
@@ -158,12 +174,16 @@ class LiveCatalog:
         """Says aloud what has changed."""
         before = self._reachable.get(target.address)
         self._reachable[target.address] = reachable
+        error_type = error.reason if isinstance(error, ImageFlowError) else type(error).__name__
+        if reachable:
+            self._errors.pop(target.address, None)
+        else:
+            self._errors[target.address] = f"{error_type}: {error}"
         if before == reachable:
             return
         if reachable:
             log.info("component.reached", component=entry.name, target=target.name)
             return
-        error_type = error.reason if isinstance(error, ImageFlowError) else type(error).__name__
         log.warning(
             "component.unreachable", component=entry.name, target=target.name, error_type=error_type, error=str(error)
         )

@@ -24,9 +24,10 @@ _sym_db = _symbol_database.Default()
 
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.api import httpbody_pb2 as google_dot_api_dot_httpbody__pb2
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19imageflow/v1/system.proto\x12\x0cimageflow.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\"\x12\n\x10GetHealthRequest\"4\n\x11GetHealthResponse\x12\x0e\n\x06status\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\"\x15\n\x13GetReadinessRequest\"L\n\x14GetReadinessResponse\x12\x0e\n\x06status\x18\x01 \x01(\t\x12\x12\n\ncomponents\x18\x02 \x03(\t\x12\x10\n\x08\x64\x65graded\x18\x03 \x03(\t\"\x13\n\x11GetOpenApiRequest2\xb3\x02\n\rSystemService\x12^\n\tGetHealth\x12\x1e.imageflow.v1.GetHealthRequest\x1a\x1f.imageflow.v1.GetHealthResponse\"\x10\x82\xd3\xe4\x93\x02\n\x12\x08/healthz\x12\x66\n\x0cGetReadiness\x12!.imageflow.v1.GetReadinessRequest\x1a\".imageflow.v1.GetReadinessResponse\"\x0f\x82\xd3\xe4\x93\x02\t\x12\x07/readyz\x12Z\n\nGetOpenApi\x12\x1f.imageflow.v1.GetOpenApiRequest\x1a\x14.google.api.HttpBody\"\x15\x82\xd3\xe4\x93\x02\x0f\x12\r/openapi.jsonb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19imageflow/v1/system.proto\x12\x0cimageflow.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x12\n\x10GetHealthRequest\"4\n\x11GetHealthResponse\x12\x0e\n\x06status\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\"\x15\n\x13GetReadinessRequest\"L\n\x14GetReadinessResponse\x12\x0e\n\x06status\x18\x01 \x01(\t\x12\x12\n\ncomponents\x18\x02 \x03(\t\x12\x10\n\x08\x64\x65graded\x18\x03 \x03(\t\"\x18\n\x16GetDependenciesRequest\"I\n\x17GetDependenciesResponse\x12.\n\x0c\x64\x65pendencies\x18\x01 \x03(\x0b\x32\x18.imageflow.v1.Dependency\"q\n\nDependency\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0c\n\x04well\x18\x03 \x01(\x08\x12)\n\x05since\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06reason\x18\x05 \x01(\t\"\x13\n\x11GetOpenApiRequest2\x93\x03\n\rSystemService\x12^\n\tGetHealth\x12\x1e.imageflow.v1.GetHealthRequest\x1a\x1f.imageflow.v1.GetHealthResponse\"\x10\x82\xd3\xe4\x93\x02\n\x12\x08/healthz\x12\x66\n\x0cGetReadiness\x12!.imageflow.v1.GetReadinessRequest\x1a\".imageflow.v1.GetReadinessResponse\"\x0f\x82\xd3\xe4\x93\x02\t\x12\x07/readyz\x12^\n\x0fGetDependencies\x12$.imageflow.v1.GetDependenciesRequest\x1a%.imageflow.v1.GetDependenciesResponse\x12Z\n\nGetOpenApi\x12\x1f.imageflow.v1.GetOpenApiRequest\x1a\x14.google.api.HttpBody\"\x15\x82\xd3\xe4\x93\x02\x0f\x12\r/openapi.jsonb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,16 +40,22 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SYSTEMSERVICE'].methods_by_name['GetReadiness']._serialized_options = b'\202\323\344\223\002\t\022\007/readyz'
   _globals['_SYSTEMSERVICE'].methods_by_name['GetOpenApi']._loaded_options = None
   _globals['_SYSTEMSERVICE'].methods_by_name['GetOpenApi']._serialized_options = b'\202\323\344\223\002\017\022\r/openapi.json'
-  _globals['_GETHEALTHREQUEST']._serialized_start=100
-  _globals['_GETHEALTHREQUEST']._serialized_end=118
-  _globals['_GETHEALTHRESPONSE']._serialized_start=120
-  _globals['_GETHEALTHRESPONSE']._serialized_end=172
-  _globals['_GETREADINESSREQUEST']._serialized_start=174
-  _globals['_GETREADINESSREQUEST']._serialized_end=195
-  _globals['_GETREADINESSRESPONSE']._serialized_start=197
-  _globals['_GETREADINESSRESPONSE']._serialized_end=273
-  _globals['_GETOPENAPIREQUEST']._serialized_start=275
-  _globals['_GETOPENAPIREQUEST']._serialized_end=294
-  _globals['_SYSTEMSERVICE']._serialized_start=297
-  _globals['_SYSTEMSERVICE']._serialized_end=604
+  _globals['_GETHEALTHREQUEST']._serialized_start=133
+  _globals['_GETHEALTHREQUEST']._serialized_end=151
+  _globals['_GETHEALTHRESPONSE']._serialized_start=153
+  _globals['_GETHEALTHRESPONSE']._serialized_end=205
+  _globals['_GETREADINESSREQUEST']._serialized_start=207
+  _globals['_GETREADINESSREQUEST']._serialized_end=228
+  _globals['_GETREADINESSRESPONSE']._serialized_start=230
+  _globals['_GETREADINESSRESPONSE']._serialized_end=306
+  _globals['_GETDEPENDENCIESREQUEST']._serialized_start=308
+  _globals['_GETDEPENDENCIESREQUEST']._serialized_end=332
+  _globals['_GETDEPENDENCIESRESPONSE']._serialized_start=334
+  _globals['_GETDEPENDENCIESRESPONSE']._serialized_end=407
+  _globals['_DEPENDENCY']._serialized_start=409
+  _globals['_DEPENDENCY']._serialized_end=522
+  _globals['_GETOPENAPIREQUEST']._serialized_start=524
+  _globals['_GETOPENAPIREQUEST']._serialized_end=543
+  _globals['_SYSTEMSERVICE']._serialized_start=546
+  _globals['_SYSTEMSERVICE']._serialized_end=949
 # @@protoc_insertion_point(module_scope)

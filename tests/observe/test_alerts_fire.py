@@ -1,0 +1,207 @@
+"""A real fault for each alert, until the real Prometheus says that it fires: how long that takes (R65).
+
+Three systems side by side, each with a collector and a Prometheus that asks every 15 seconds, as configured.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import pytest
+import yaml
+
+from tests.crash.proving import table, write_report
+from tests.e2e import pictures
+from tests.e2e.product import eventually
+
+from .conftest import OBSERVABILITY, PROVE
+from .stack import Stack, image_inputs, stack
+
+pytestmark = [
+    pytest.mark.skipif(not PROVE, reason="only with IMAGEFLOW_PROVE, which takes twenty minutes"),
+    pytest.mark.timeout(3_600),
+]
+ALERTS = {
+    each["alert"]: str(each["for"])
+    for group in yaml.safe_load((OBSERVABILITY / "prometheus" / "alerts.yaml").read_text())["groups"]
+    for each in group["rules"]
+}
+QUIET_SECONDS = 90
+"""How long all goes well before the fault: no alert may fire then."""
+LONGEST_SECONDS = 25 * 60
+
+
+@dataclass
+class Faults:
+    """Alerts with the fault that they should fire for, and when that began."""
+
+    what: dict[str, str]
+    since: float = 0.0
+    fired: dict[str, float] = field(default_factory=dict)
+
+    def watch(self, on: Stack) -> None:
+        """Until all have fired."""
+        while len(self.fired) < len(self.what):
+            assert time.monotonic() - self.since < LONGEST_SECONDS, f"never fired: {self.what.keys() - self.fired}"
+            for name in on.firing() & self.what.keys() - self.fired.keys():
+                self.fired[name] = time.monotonic() - self.since
+            time.sleep(1)
+
+
+def component(name: str, width: int, **more: object) -> dict[str, object]:
+    step = {"stepId": "one", "componentName": "faulty", "parameters": {"width": width}, **more}
+    return {"pipelineId": name, "version": "1.0.0", "steps": [step]}
+
+
+@contextmanager
+def system(folder: Path) -> Iterator[Stack]:
+    folder.mkdir()
+    shutil.copytree(Path(__file__).parent / "faulty", folder / "faulty")
+    arguments = ("--registry", str(folder / "faulty" / "registry.yaml"))
+    with stack(folder, *arguments, scrape_seconds=15, export_millis=15_000) as on:
+        for name, width in (("good", 16), ("broken", 1), ("slow", 2)):
+            on.define(component(name, width))
+        image_inputs(on, small=pictures.photo(64, 64))
+        yield on
+
+
+@contextmanager
+def asking(on: Stack, shares: Mapping[str, int], *, threads: int = 2, pause: float = 0.2) -> Iterator[None]:
+    """Requests for pipelines in these shares, while the block runs."""
+    done, image = threading.Event(), pictures.photo(64, 64)
+    names = [name for name, share in shares.items() for _ in range(share)]
+
+    def ask(first: int) -> None:
+        turn = first
+        while not done.wait(pause):
+            with suppress(httpx.HTTPError):
+                on.process(names[turn % len(names)], image)
+            turn += 1
+
+    with ThreadPoolExecutor(threads) as pool:
+        asked = [pool.submit(ask, number) for number in range(threads)]
+        try:
+            yield
+        finally:
+            done.set()
+            for each in asked:
+                each.result()
+
+
+def well(on: Stack) -> None:
+    """A while of good requests, of which no alert tells."""
+    with asking(on, {"good": 1}):
+        eventually(lambda: on.number("sum(imageflow_pipeline_execution_duration_count)") > 0, within=90)
+        time.sleep(QUIET_SECONDS)
+    assert on.firing() == set()
+
+
+def failing(folder: Path) -> Faults:
+    """A third fails by a component's mistake, and the trace store is dead; at the end the collector is."""
+    mistake = "a component fails every third call by a mistake of its own, seven a second"
+    faults = Faults(
+        {
+            "PipelineExecutionFailureRate": mistake,
+            "HighErrorLogRate": mistake,
+            "SuccessBudgetBurnsFast": mistake,
+            "SuccessBudgetBurnsSlowly": mistake,
+            "TraceMissingSpans": "the trace store is killed",
+        }
+    )
+    with system(folder) as on:
+        well(on)
+        faults.since = time.monotonic()
+        on.zipkin.kill()
+        with asking(on, {"good": 2, "broken": 1}, threads=4, pause=0.15):
+            faults.watch(on)
+        gone = Faults({"CollectorDown": "the collector is killed"}, since=time.monotonic())
+        on.collector.kill()
+        gone.watch(on)
+    return Faults({**faults.what, **gone.what}, fired={**faults.fired, **gone.fired})
+
+
+def slow(folder: Path) -> Faults:
+    """Everything takes 1.5 s, and the orchestrator gets half of a core's time, in pieces."""
+    long, starved = "every execution takes 1.5 s", "the orchestrator is stopped for 40 ms of each 80"
+    faults = Faults(
+        {
+            "PipelineExecutionLatencyHigh": long,
+            "LatencyBudgetBurnsFast": long,
+            "OverheadBudgetBurnsFast": starved,
+        }
+    )
+    with system(folder) as on:
+        well(on)
+        faults.since = time.monotonic()
+        with starving(on.product.pids()["orchestrator"]), asking(on, {"slow": 3, "good": 1}, threads=4, pause=0.05):
+            faults.watch(on)
+    return faults
+
+
+@contextmanager
+def starving(pid: int) -> Iterator[None]:
+    done = threading.Event()
+
+    def stop_and_go() -> None:
+        while not done.wait(0.04):
+            os.kill(pid, signal.SIGSTOP)
+            done.wait(0.04)
+            os.kill(pid, signal.SIGCONT)
+
+    thread = threading.Thread(target=stop_and_go)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def stuck(folder: Path) -> Faults:
+    """A component stands still with a hundred accepted executions before it."""
+    still = "a component is stopped, with a hundred executions accepted for it"
+    faults = Faults({"StepExecutionStuck": still, "ExecutionsWait": still})
+    with system(folder) as on:
+        well(on)
+        faults.since = time.monotonic()
+        os.kill(on.product.pids()["faulty"], signal.SIGSTOP)
+        patient = component("patient", 16, retryPolicy={"maxRetries": 100, "backoffFactor": 1.0})
+        for _ in range(100):
+            asked = {"pipeline": {**patient, "timeout": "3600s"}, "inputPath": "uploads/small.jpg"}
+            answer = on.http.post("/v1/executions", json=asked)
+            assert answer.status_code == 200, answer.text
+        faults.watch(on)
+        os.kill(on.product.pids()["faulty"], signal.SIGCONT)
+    return faults
+
+
+def test_a_real_fault_fires_each_alert(tmp_path: Path, otelcol_program: str) -> None:
+    made: list[Callable[[Path], Faults]] = [failing, slow, stuck]
+    with ThreadPoolExecutor(len(made)) as pool:
+        running = [pool.submit(each, tmp_path / each.__name__) for each in made]
+        found = [each.result() for each in running]
+    rows = sorted(
+        (name, each.what[name], ALERTS[name], f"{seconds:.0f}")
+        for each in found
+        for name, seconds in each.fired.items()
+    )
+    assert {name for name, *_ in rows} == ALERTS.keys()
+    for row in rows:
+        print(*row, sep=" | ")
+    write_report(
+        "alerts",
+        "From a fault to its alert",
+        "A real fault for each alert in a system that went well before, until the real Prometheus says that it fires. "
+        "Services export and Prometheus asks every 15 s; rules are evaluated every 15 s.",
+        table(("alert", "fault", "for", "seconds until it fires"), rows),
+    )
