@@ -79,3 +79,34 @@ def test_every_service_that_computes_sees_the_memory_that_is_shared(services: di
     for name in images.SERVICES:
         folder = services[name]["environment"]["IMAGEFLOW_SHARED_DIRECTORY"]
         assert f"shared:{folder}" in services[name]["volumes"]
+
+
+OBSERVED = FILE.with_name("compose.observe.yaml")
+
+
+def test_what_observes_has_the_names_that_others_know_it_by() -> None:
+    composed = yaml.safe_load(OBSERVED.read_text())["services"]
+    asked = yaml.safe_load((FILE.parent / "observability" / "prometheus" / "prometheus.yaml").read_text())
+    targets = [place for job in asked["scrape_configs"] for each in job["static_configs"] for place in each["targets"]]
+    assert {place.partition(":")[0] for place in targets} == {"otelcol"} <= composed.keys()
+    aliases = composed["otelcol"]["networks"]["default"]["aliases"]
+    for name in images.SERVICES:
+        told = composed[name]["environment"]["OTEL_EXPORTER_OTLP_ENDPOINT"]
+        assert told.removeprefix("http://").partition(":")[0] in aliases
+    envoy = yaml.safe_load((FILE.parent / "gateway" / "envoy.yaml").read_text())
+    assert {each["name"] for each in envoy["static_resources"]["clusters"]} >= set(aliases)
+    assert composed["gateway"]["command"][1] == "/etc/envoy/traced.yaml"
+    collector = (FILE.parent / "observability" / "collector" / "collector.yaml").read_text()
+    assert all(f"{name}:" in collector for name in ("http://jaeger", "gateway"))
+
+
+def test_what_observes_has_fixed_versions_and_listens_on_loopback_alone() -> None:
+    text = OBSERVED.read_text()
+    composed = yaml.safe_load(text)["services"]
+    in_cluster = (FILE.parent / "k8s" / "components" / "monitoring" / "collector.yaml").read_text()
+    assert composed["otelcol"]["image"] in in_cluster
+    for service in composed.values():
+        assert re.search(r":[\w.-]*\d", service.get("image", ":1"))
+        assert all(f"http://{address}" in text for address in published(service))
+        for volume in service.get("volumes", ()):
+            assert not volume.startswith(".") or (FILE.parent / volume.split(":")[0]).exists()
