@@ -80,9 +80,10 @@ def _checked(response: M | None) -> M:
 
 
 def _error_of(error: grpc.aio.AioRpcError) -> ImageFlowError:
-    """The component's own error; where the connection failed, one that does not tell its address."""
+    """The component's own error; where there was no answer of its own, one that does not tell its address. What we
+    cancel ourselves never comes here: a call that comes back CANCELLED was in the way of a server's end."""
     theirs = any(key == DETAILS_KEY for key, _ in error.trailing_metadata() or ())
-    if error.code() is grpc.StatusCode.UNAVAILABLE and not theirs:
+    if error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED) and not theirs:
         return Unavailable("the component cannot be reached", reason="COMPONENT_UNAVAILABLE")
     return from_rpc_error(error)
 

@@ -4,12 +4,17 @@ gRPC looks a name up again only when a connection breaks, and then at most twice
 would get no calls, and when the old one goes nobody would know the new one. So names are looked up here, every two
 seconds, and a name that stands for others than before gets a new channel. Connections to replicas that stay are kept,
 and calls under way end where they began.
+
+A replica that is to end is named for a while longer, and what reaches gRPC's server while it shuts down ends as
+CANCELLED. So a channel follows health: no call goes to a replica whose `liveness` is NOT_SERVING, as it is from when it
+was told to end. Who serves no such name is called all the same, and so is who is alone in ending.
 """
 
 from __future__ import annotations
 
 import asyncio
 import ipaddress
+import json
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -17,14 +22,20 @@ from typing import Any, TypeVar
 
 import grpc
 from google.protobuf.message import Message
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
 from imageflow_common.logs import EventLog
+from imageflow_common.rpc import LIVENESS
 
 log = EventLog(__name__)
 
 M = TypeVar("M", bound=Message)
 
 _LOOK_AGAIN_SECONDS = 2.0
+_HEALTH_SECONDS = 1.0
+_CHECK = "/grpc.health.v1.Health/Check"
+_FOLLOWING = ("grpc.service_config", json.dumps({"healthCheckConfig": {"serviceName": LIVENESS}}))
+_SAYS_NOTHING = (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.UNIMPLEMENTED)
 _SCHEMES = ("dns:///", "dns:")
 
 Places = frozenset[tuple[str, int]]
@@ -48,6 +59,10 @@ async def resolve(host: str, port: int) -> Places:
 class _Held:
     channel: grpc.aio.Channel
     places: Places = frozenset()
+    follows: bool = False
+    """Whether it follows health: one that does calls nobody where no replica serves `liveness`."""
+    says_nothing: bool = False
+    """Whether who is there was asked for `liveness`, and serves no such name."""
     methods: dict[str, Any] = field(default_factory=dict)
     calls: int = 0
     replaced: bool = False
@@ -84,6 +99,8 @@ class Channels:
         held = self._held.get(address)
         if held is None:
             held = self._held[address] = _Held(self._open(address))
+        elif held.follows and held.channel.get_state() is grpc.ChannelConnectivity.TRANSIENT_FAILURE:
+            held = self._replace(address, held.places, follows=False)  # who is ending is better than nobody
         found = held.methods.get(method)
         if found is None:
             found = held.methods[method] = held.channel.unary_unary(
@@ -98,26 +115,49 @@ class Channels:
             self._close_when_idle(held)
 
     async def watch(self) -> None:
-        """Looks every name up, again and again."""
+        """Looks every name up, and whose health can be followed, again and again."""
         while True:
             await asyncio.sleep(self._look_again_seconds)
-            await asyncio.gather(*map(self._look_up, list(self._held)))
+            await asyncio.gather(*map(self._look_at, list(self._held)))
 
     async def close(self) -> None:
         await asyncio.gather(*self._closing)
         for held in self._held.values():
             await held.channel.close()
 
-    async def _look_up(self, address: str) -> None:
-        named = _name_of(address)
-        places = await self._resolve(*named) if named else frozenset()
+    async def _look_at(self, address: str) -> None:
         held = self._held[address]
-        if not places or places == held.places:
-            return  # a name that cannot be looked up at the moment stands for what it stood for
-        self._held[address] = _Held(self._open(_target_of(places)), places)
-        log.debug("component.replicas", address=address, count=len(places))
-        held.replaced = True
-        self._close_when_idle(held)
+        places = await self._look_up(address) or held.places  # what cannot be looked up stands for what it stood for
+        if places != held.places:
+            log.debug("component.replicas", address=address, count=len(places))
+            self._replace(address, places, follows=held.follows)
+        elif (follows := await self._can_follow(held)) != held.follows:
+            log.debug("component.health", address=address, followed=follows)
+            self._replace(address, places, follows=follows)
+
+    async def _look_up(self, address: str) -> Places:
+        named = _name_of(address)
+        return await self._resolve(*named) if named else frozenset()
+
+    async def _can_follow(self, held: _Held) -> bool:
+        """Whether somebody serves `liveness`. Asked until it is known."""
+        if held.follows or held.says_nothing:
+            return held.follows
+        check = held.channel.unary_unary(_CHECK, HealthCheckRequest.SerializeToString, HealthCheckResponse.FromString)
+        try:
+            answer = await check(HealthCheckRequest(service=LIVENESS), timeout=_HEALTH_SECONDS)
+        except grpc.aio.AioRpcError as exc:
+            held.says_nothing = exc.code() in _SAYS_NOTHING
+            return False
+        return answer is not None and answer.status == HealthCheckResponse.SERVING
+
+    def _replace(self, address: str, places: Places, *, follows: bool) -> _Held:
+        before = self._held[address]
+        target = _target_of(places) if places else address
+        held = self._held[address] = _Held(self._open(target, follows=follows), places, follows)
+        before.replaced = True
+        self._close_when_idle(before)
+        return held
 
     def _close_when_idle(self, held: _Held) -> None:
         """grpc.aio's own way to wait for calls misses some that have just begun."""
@@ -126,8 +166,8 @@ class Channels:
             self._closing.add(closing)
             closing.add_done_callback(self._closing.discard)
 
-    def _open(self, target: str) -> grpc.aio.Channel:
-        return grpc.aio.insecure_channel(target, list(self._options))
+    def _open(self, target: str, *, follows: bool = False) -> grpc.aio.Channel:
+        return grpc.aio.insecure_channel(target, [*self._options, _FOLLOWING] if follows else list(self._options))
 
 
 def _name_of(address: str) -> tuple[str, int] | None:

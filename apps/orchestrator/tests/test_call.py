@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -13,12 +14,14 @@ from orchestrator_scripted import JPEG, Bench, answer, bench, eventually, never,
 
 from imageflow.v1.component_pb2 import ComponentRequest, ComponentResponse, DescribeRequest
 from imageflow_common.errors import (
+    Cancelled,
     DeadlineExceeded,
     FailedPrecondition,
     ImageFlowError,
     InvalidImage,
     Unavailable,
 )
+from imageflow_common.status import DETAILS_KEY, encode_details
 from imageflow_orchestrator.call import Answer, GrpcCaller, Wanted
 from imageflow_orchestrator.component_spec import Target
 from imageflow_orchestrator.definition import SlotName
@@ -26,6 +29,7 @@ from imageflow_orchestrator.effects import ResolvedInput, StartAttempt
 from imageflow_orchestrator.images import Artifact
 from imageflow_orchestrator.quantities import ResourceAmounts
 from imageflow_orchestrator.recycled import RecycledFiles
+from imageflow_orchestrator.retryable import is_retryable
 
 MISSING = FailedPrecondition("gone", reason="SHARED_MEMORY_MISSING")
 
@@ -169,12 +173,12 @@ async def babbler() -> AsyncIterator[int]:
     async def babble(request: bytes, context: object) -> bytes:
         return b"\xff\xff\xff"
 
-    class Any(grpc.GenericRpcHandler):
+    class Whatever(grpc.GenericRpcHandler):
         def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[bytes, bytes]:
             return grpc.unary_unary_rpc_method_handler(babble)
 
     server = grpc.aio.server()
-    server.add_generic_rpc_handlers((Any(),))
+    server.add_generic_rpc_handlers((Whatever(),))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     yield port
@@ -196,6 +200,28 @@ async def test_a_component_that_cannot_be_reached_is_told_without_its_address(ca
         await caller.process(target(1), "/x.Y/Process", ComponentRequest(), timeout=5)
 
     assert caught.value.message == "the component cannot be reached"
+
+
+async def test_a_call_that_a_server_ends_with_itself_is_one_that_may_be_made_again(caller: GrpcCaller) -> None:
+    """gRPC's server ends as CANCELLED what it has not begun yet. What a component says so itself stays so."""
+    theirs = ((DETAILS_KEY, encode_details(Cancelled("the picture was withdrawn"))),)
+    for trailing, reason in (((), "COMPONENT_UNAVAILABLE"), (theirs, Cancelled.reason)):
+
+        async def end(request: bytes, context: Any, trailing: object = trailing) -> bytes:
+            await context.abort(grpc.StatusCode.CANCELLED, "", trailing)
+            raise AssertionError
+
+        server = grpc.aio.server()
+        handler = grpc.unary_unary_rpc_method_handler(end)
+        server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler("x.Y", {"Process": handler})])
+        port = server.add_insecure_port("127.0.0.1:0")
+        await server.start()
+        with pytest.raises(ImageFlowError) as caught:
+            await caller.process(target(port), "/x.Y/Process", ComponentRequest(), timeout=5)
+        await server.stop(0)
+
+        assert caught.value.reason == reason
+        assert is_retryable(caught.value) is (not trailing)
 
 
 async def test_a_target_never_has_more_in_flight_than_the_registry_says(tmp_path: Path) -> None:

@@ -12,12 +12,14 @@ from typing import Any
 
 import grpc
 import pytest
+from grpc_health.v1 import health, health_pb2_grpc
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
-from imageflow_common.rpc import channel_options
+from imageflow_common.rpc import LIVENESS, channel_options
 from imageflow_orchestrator.channels import Channels, Places, resolve
 
-METHOD = "/grpc.health.v1.Health/Check"
+METHOD = "/test.v1.Replica/Ask"
+SERVING, NOT_SERVING = HealthCheckResponse.SERVING, HealthCheckResponse.NOT_SERVING
 
 
 @dataclass
@@ -28,26 +30,32 @@ class Named:
     places: Places = frozenset()
     answered: Counter[str] = field(default_factory=Counter)
     servers: dict[str, grpc.aio.Server] = field(default_factory=dict)
+    health: dict[str, health.aio.HealthServicer] = field(default_factory=dict)
     begun: asyncio.Event = field(default_factory=asyncio.Event)
     held: str = ""
     """Whose calls are answered when they are `released`."""
     released: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def start(self, host: str) -> None:
-        async def check(request: HealthCheckRequest, context: Any) -> HealthCheckResponse:
+    async def start(self, host: str, *serves: str) -> None:
+        """A replica whose health serves these names; without any it has no such service."""
+
+        async def ask(request: HealthCheckRequest, context: Any) -> HealthCheckResponse:
             self.answered[host] += 1
             self.begun.set()
             if host == self.held:
                 await self.released.wait()
-            return HealthCheckResponse(status=HealthCheckResponse.SERVING)
+            return HealthCheckResponse(status=SERVING)
 
         handler = grpc.unary_unary_rpc_method_handler(
-            check, HealthCheckRequest.FromString, HealthCheckResponse.SerializeToString
+            ask, HealthCheckRequest.FromString, HealthCheckResponse.SerializeToString
         )
         server = self.servers[host] = grpc.aio.server()
-        server.add_generic_rpc_handlers(
-            [grpc.method_handlers_generic_handler("grpc.health.v1.Health", {"Check": handler})]
-        )
+        server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler("test.v1.Replica", {"Ask": handler})])
+        if serves:
+            told = self.health[host] = health.aio.HealthServicer()
+            health_pb2_grpc.add_HealthServicer_to_server(told, server)
+            for name in serves:
+                await told.set(name, SERVING)
         server.add_insecure_port(f"{host}:{self.port}")
         await server.start()
 
@@ -89,12 +97,24 @@ async def channels(named: Named) -> AsyncIterator[Channels]:
 
 
 async def ask(channels: Channels, named: Named) -> None:
-    await check(channels, f"dns:///replicas.test:{named.port}")
+    await ask_at(channels, f"dns:///replicas.test:{named.port}")
 
 
-async def check(channels: Channels, address: str) -> None:
+async def ask_at(channels: Channels, address: str) -> None:
     answer = await channels.call(address, METHOD, HealthCheckRequest(), HealthCheckResponse, timeout=10)
-    assert answer == HealthCheckResponse(status=HealthCheckResponse.SERVING)
+    assert answer == HealthCheckResponse(status=SERVING)
+
+
+async def until_none_fails(channels: Channels, named: Named) -> None:
+    """A hundred in a row, after those that fail until the channel knows how things stand."""
+    answered = 0
+    async with asyncio.timeout(30):
+        while answered < 100:
+            try:
+                await ask(channels, named)
+                answered += 1
+            except grpc.aio.AioRpcError:
+                answered = 0
 
 
 async def until_answered(channels: Channels, named: Named, *hosts: str) -> None:
@@ -169,12 +189,74 @@ async def test_a_name_that_cannot_be_looked_up_stands_for_what_it_stood_for(chan
     assert set(named.answered) == {"127.0.0.1"}
 
 
+FOLLOWED = ("127.0.0.3", "127.0.0.4")
+
+
+@pytest.fixture
+async def followed(channels: Channels, named: Named) -> Named:
+    """Two replicas by one name, whose health the channels follow: who serves no more gets no calls."""
+    for host in FOLLOWED:
+        await named.start(host, "", LIVENESS)
+    named.name(*FOLLOWED)
+    await until_answered(channels, named, *FOLLOWED)
+    await named.health[FOLLOWED[1]].set(LIVENESS, NOT_SERVING)
+    await until_answered(channels, named, FOLLOWED[0])
+    await named.health[FOLLOWED[1]].set(LIVENESS, SERVING)
+    await until_answered(channels, named, *FOLLOWED)
+    return named
+
+
+async def test_no_call_goes_to_a_replica_that_is_to_end_and_none_is_lost_when_it_ends(
+    channels: Channels, followed: Named
+) -> None:
+    """The name stands for it until it is gone, and longer."""
+    stays, ends = FOLLOWED
+    done = asyncio.Event()
+
+    async def load() -> None:
+        while not done.is_set():
+            await ask(channels, followed)
+
+    loaders = [asyncio.create_task(load()) for _ in range(50)]
+    await followed.health[ends].enter_graceful_shutdown()
+    await until_answered(channels, followed, stays)
+    await followed.servers[ends].stop(5)
+    await until_answered(channels, followed, stays)
+    done.set()
+    await asyncio.gather(*loaders)
+
+
+async def test_a_replica_that_lacks_what_it_needs_gets_calls_and_says_so_itself(
+    channels: Channels, followed: Named
+) -> None:
+    await followed.health[FOLLOWED[1]].set("", NOT_SERVING)
+    await until_answered(channels, followed, *FOLLOWED)
+
+
+async def test_who_is_alone_in_ending_is_called_still(channels: Channels, followed: Named) -> None:
+    followed.name(FOLLOWED[1])
+    await until_answered(channels, followed, FOLLOWED[1])
+    await followed.health[FOLLOWED[1]].enter_graceful_shutdown()
+    await until_none_fails(channels, followed)
+
+
+@pytest.mark.parametrize("serves", [(), ("", "acme.v1.SepiaService")])
+async def test_who_serves_no_liveness_is_called_also_where_another_served_it_before(
+    channels: Channels, followed: Named, serves: tuple[str, ...]
+) -> None:
+    for host in FOLLOWED:
+        await followed.servers[host].stop(None)
+        await followed.start(host, *serves)
+    await until_none_fails(channels, followed)
+    await until_answered(channels, followed, *FOLLOWED)
+
+
 @pytest.mark.parametrize("address", ["127.0.0.1:{}", "dns:///127.0.0.1:{}", "ipv4:127.0.0.1:{}", "localhost:{}"])
 async def test_every_form_of_an_address_is_reached(named: Named, address: str) -> None:
     channels = Channels(channel_options(1 << 20), look_again_seconds=0.01)
     watching = asyncio.create_task(channels.watch())
     for _ in range(10):
-        await check(channels, address.format(named.port))
+        await ask_at(channels, address.format(named.port))
         await asyncio.sleep(0.01)
     watching.cancel()
     await channels.close()

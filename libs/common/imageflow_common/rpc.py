@@ -41,7 +41,8 @@ Method: TypeAlias = Callable[[Any, Context], Any]
 async iterator."""
 
 LIVENESS = "liveness"
-"""What health calls the process itself: it serves for as long as it answers, whatever else is away."""
+"""What health calls the process itself: it serves for as long as it answers, whatever else is away, until it is told to
+end. Who calls may follow it, and goes elsewhere then."""
 
 _GATEWAY = "x-imageflow-gateway"
 _MARGIN_SECONDS = 0.02
