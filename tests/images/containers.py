@@ -56,6 +56,12 @@ def state_of(container: str) -> dict[str, Any]:
     return state
 
 
+def address_of(container: str) -> str:
+    """On its network, which this machine is on too."""
+    [network] = json.loads(podman("inspect", container).stdout)[0]["NetworkSettings"]["Networks"].values()
+    return str(network["IPAddress"])
+
+
 def eventually(condition: Callable[[], bool], said: Callable[[], str], *, within: float = START_SECONDS) -> None:
     end = time.monotonic() + within
     while not condition():
@@ -79,14 +85,16 @@ class Network:
         replica: int = 1,
         options: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
+        shared: bool = True,
     ) -> str:
-        """Starts one; answers its container's name."""
+        """Starts one, which has the volume in memory if it is `shared`; answers its container's name."""
         name = f"{self.name}-{service}-{replica}"
-        variables = {"IMAGEFLOW_SHARED_DIRECTORY": "/shared", **(environment or {})}
+        variables = ({"IMAGEFLOW_SHARED_DIRECTORY": "/shared"} if shared else {}) | dict(environment or {})
+        memory = [f"--volume={self.memory}:/shared"] if shared else []
         self.containers.append(name)
         podman(
             *("run", "--detach", f"--name={name}", f"--network={self.name}", f"--network-alias={service}"),
-            *(*_CONFINED, f"--memory={MEMORY[service]}", f"--volume={self.memory}:/shared"),
+            *(*_CONFINED, f"--memory={MEMORY[service]}", *memory),
             *(f"--env={key}={value}" for key, value in variables.items()),
             *(*options, image_of(service)),
         )

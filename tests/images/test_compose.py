@@ -81,23 +81,32 @@ def _free_port() -> int:
 
 
 def make_servers() -> None:
-    services = yaml.safe_load(COMPOSE.read_text())["services"]
+    make_minio()
     jvm = Path(os.path.realpath(shutil.which("java") or "")).parents[1]
     with tempfile.TemporaryDirectory() as folder:
-        minio, kafka = MinIO(Path(folder, "minio")), KafkaServer(Path(folder, "kafka"))
-        minio.install()
+        kafka = KafkaServer(Path(folder, "kafka"))
         kafka.install()
-        shutil.copy2(minio.command()[0], f"{folder}/minio-server")
         shutil.copytree(cache_directory() / "kafka" / "lib", f"{folder}/jars")
         shutil.copytree(jvm, f"{folder}/jvm", ignore_dangling_symlinks=True)
         Path(folder, "entry.py").write_text(_KAFKA_ENTRY)
-        base = images.base_of("resize")
-        for name, lines in {
-            "minio": ["COPY minio-server /usr/local/bin/minio", 'ENTRYPOINT ["minio"]'],
-            "kafka": ["COPY jars /jars", "COPY jvm /jvm", "COPY entry.py /entry.py", 'CMD ["python3", "/entry.py"]'],
-        }.items():
-            Path(folder, "Dockerfile").write_text("\n".join([f"FROM {base}", *lines, ""]))
-            images.build_folder(folder, services[name]["image"])
+        lines = ["COPY jars /jars", "COPY jvm /jvm", "COPY entry.py /entry.py", 'CMD ["python3", "/entry.py"]']
+        _make_server("kafka", folder, lines)
+
+
+def make_minio() -> str:
+    """Answers its image's name."""
+    with tempfile.TemporaryDirectory() as folder:
+        minio = MinIO(Path(folder, "minio"))
+        minio.install()
+        shutil.copy2(minio.command()[0], f"{folder}/minio-server")
+        return _make_server("minio", folder, ["COPY minio-server /usr/local/bin/minio", 'ENTRYPOINT ["minio"]'])
+
+
+def _make_server(name: str, folder: str, lines: list[str]) -> str:
+    Path(folder, "Dockerfile").write_text("\n".join([f"FROM {images.base_of('resize')}", *lines, ""]))
+    image = str(yaml.safe_load(COMPOSE.read_text())["services"][name]["image"])
+    images.build_folder(folder, image)
+    return image
 
 
 def _inspected(key: str) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from tests.e2e.callers import Callers, connect
 from tests.kubernetes.cluster import documents, pod_templates
 from tests.kubernetes.test_agreement import quantity
 
-from .containers import eventually, podman, ready
+from .containers import address_of, eventually, podman, ready
 from .pods import pods_of, secrets_of
 from .test_compose import make_servers
 
@@ -64,7 +64,7 @@ def pods(built: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pods
         for name in ORDER:
             play(folder / f"{name}.yaml", wanted[name], network)
         containers = {name: f"{name}-{name}" for name in ORDER}
-        address = address_of("gateway")
+        address = address_of_pod("gateway")
         for callers in connect(f"http://{address}:8080", f"{address}:8080"):
             found = Pods(callers, containers)
             eventually(partial(ready, callers), found.said, within=120)
@@ -78,11 +78,9 @@ def pods(built: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pods
         podman("network", "rm", "--force", network, check=False)
 
 
-def address_of(pod: str) -> str:
+def address_of_pod(pod: str) -> str:
     """On its network: the pod's first container has it, for all."""
-    infra = json.loads(podman("pod", "inspect", pod).stdout)["InfraContainerID"]
-    [network] = json.loads(podman("inspect", infra).stdout)[0]["NetworkSettings"]["Networks"].values()
-    return str(network["IPAddress"])
+    return address_of(json.loads(podman("pod", "inspect", pod).stdout)["InfraContainerID"])
 
 
 def play(path: Path, docs: list[dict[str, object]], network: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,6 +15,7 @@ from imageflow.v1.component_pb2 import DescribeResponse
 from imageflow.v1.detect_pb2 import Box, Detection, DetectMetadata, DetectParameters
 from imageflow_common.component import Component, Result, component
 from imageflow_common.pixels import Pixels
+from imageflow_common.readiness import Unready
 from imageflow_common.serve import serve
 from imageflow_common.settings import ComponentSettings, PositiveInt, PositiveSeconds, load_settings
 
@@ -39,6 +41,8 @@ class DetectSettings(ComponentSettings):
 
     models_directory: Path = Path("models")
     """The model repository, in Triton's layout."""
+    models_required: bool = False
+    """Whether detect does not serve while there is no model in it, as in a container whose volume is missing."""
     max_in_flight: PositiveInt = 20
     timeout_seconds: float = 60.0
     triton_url: Annotated[str, AfterValidator(_address)] | None = None
@@ -114,14 +118,21 @@ def main() -> None:
     """Serves the component until it is told to stop."""
     settings = load_settings(DetectSettings)
     repository, local = ModelRepository(settings.models_directory), OnnxBackend()
+    models = [repository.unready] if settings.models_required else []
     url = settings.triton_url
     if not url:
-        serve(build(Detector(repository, local)), settings)
+        serve(build(Detector(repository, local)), settings, unready=_first_of(models))
         return
     if "max_running" not in settings.model_fields_set:  # a thread that waits for Triton computes nothing
         settings = settings.model_copy(update={"max_running": settings.max_in_flight})
     with closing(_triton(url, settings)) as triton:
-        serve(build(Detector(repository, triton, fallback=local)), settings, unready=triton.unready)
+        unready = _first_of([triton.unready, *models])
+        serve(build(Detector(repository, triton, fallback=local)), settings, unready=unready)
+
+
+def _first_of(asked: Sequence[Unready]) -> Unready | None:
+    """What the first says that says anything."""
+    return (lambda: next((reason for ask in asked if (reason := ask())), "")) if asked else None
 
 
 def _triton(url: str, settings: DetectSettings) -> TritonBackend:

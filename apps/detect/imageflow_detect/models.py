@@ -94,6 +94,10 @@ class ModelRepository:
         """The models with at least one version, sorted; empty when the folder does not exist."""
         return tuple(sorted(name for name in _entries(self._directory) if self.versions(name)))
 
+    def unready(self) -> str:
+        """Why nothing can be detected, empty when there is a model."""
+        return "" if self.names() else f"there is no model in {self._directory}; {HOW_TO_ADD}"
+
     def versions(self, name: str) -> tuple[int, ...]:
         """The versions of a model, ascending; empty when there is no such model."""
         folder = self._confined(name)

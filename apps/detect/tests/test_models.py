@@ -65,6 +65,13 @@ def test_a_manifest_with_a_fault_says_which(text: str, says: str) -> None:
         Manifest.parse(text, name="toy")
 
 
+def test_a_repository_without_a_model_says_so_until_it_has_one(folder: Path) -> None:
+    for empty in (folder, folder / "nowhere"):
+        assert f"there is no model in {empty}; add one with" in ModelRepository(empty).unready()
+    place(folder, "toy", columns())
+    assert ModelRepository(folder).unready() == ""
+
+
 def test_the_newest_version_is_the_largest_number(folder: Path) -> None:
     for version in (2, 10, 9):
         place(folder, "toy", columns(), version=version)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import perf_counter
 
 from google.api.httpbody_pb2 import HttpBody
@@ -87,7 +87,7 @@ class SystemApi:
         live: LiveCatalog,
         dependencies: Dependencies,
         version: str,
-        degraded: Callable[[], list[str]] = list,
+        degraded: Sequence[Callable[[], list[str]]] = (),
     ) -> None:
         self._live = live
         self._dependencies = dependencies
@@ -109,7 +109,8 @@ class SystemApi:
     async def readiness(self, request: system.GetReadinessRequest, context: Context) -> system.GetReadinessResponse:
         if missing := self._live.missing():
             raise Unavailable(f"cannot be reached: {', '.join(missing)}", reason="COMPONENT_UNAVAILABLE")
-        components, degraded = sorted(self._live.registry.components), self._degraded()
+        components = sorted(self._live.registry.components)
+        degraded = [fault for faults in self._degraded for fault in faults()]
         if fault := self._live.registry_fault:
             degraded = [*degraded, f"the registry file was not taken over, the one before stays: {fault}"]
         return system.GetReadinessResponse(status="ready", components=components, degraded=degraded)

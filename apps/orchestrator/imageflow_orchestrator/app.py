@@ -160,6 +160,7 @@ async def build(settings: OrchestratorSettings, kafka: KafkaSettings = WITHOUT_K
             at_once=kafka.max_in_flight,
         )
         shared = SharedQueue(bus.queue, bus.prepare, executions, requests, events)
+    degraded = [store.degraded, *([bus.degraded] if bus is not None else [])]
     dependencies = Dependencies(catalog, store, bus.degraded if bus is not None else None)
     reruns, watcher = Reruns(planner, store, records), Watcher(executions, events)
     services: dict[str, Any] = {
@@ -168,7 +169,7 @@ async def build(settings: OrchestratorSettings, kafka: KafkaSettings = WITHOUT_K
         "ExecutionStreamService": ExecutionStreamApi(watcher),
         "ImageService": ImageApi(store, settings.max_upload_bytes),
         "CatalogService": CatalogApi(catalog, planner, engine),
-        "SystemService": SystemApi(catalog, dependencies, VERSION, bus.degraded if bus is not None else list),
+        "SystemService": SystemApi(catalog, dependencies, VERSION, degraded),
     }
     own = own_descriptors()
     names = {f"imageflow.v1.{name}": service for name, service in services.items()}

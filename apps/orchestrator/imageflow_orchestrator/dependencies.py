@@ -10,7 +10,8 @@ from typing import Final
 
 from imageflow_common.errors import ImageFlowError, ObjectNotFound
 from imageflow_common.logs import EventLog
-from imageflow_common.store import ObjectStore, parse_key
+from imageflow_common.store import parse_key
+from imageflow_common.store_observed import ObservedStore
 
 from .catalog import LiveCatalog
 from .records import now
@@ -36,7 +37,7 @@ class Dependency:
 class Dependencies:
     """Looks every few seconds, and when asked; remembers when each came to be as it is."""
 
-    def __init__(self, catalog: LiveCatalog, store: ObjectStore, broker: Callable[[], list[str]] | None) -> None:
+    def __init__(self, catalog: LiveCatalog, store: ObservedStore, broker: Callable[[], list[str]] | None) -> None:
         self._catalog = catalog
         self._store = store
         self._broker = broker
@@ -69,7 +70,7 @@ class Dependencies:
             async with asyncio.timeout(_STORE_SECONDS):
                 await self._store.head(_PROBE)
         except ObjectNotFound:
-            return ""
+            return "; ".join(self._store.degraded())  # it may be full
         except ImageFlowError as exc:
             return f"{exc.reason}: {exc.message}"
         except TimeoutError:

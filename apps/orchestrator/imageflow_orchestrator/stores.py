@@ -8,7 +8,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from imageflow_common.errors import InvalidArgument, PermissionDenied, Unavailable
+from imageflow_common.errors import InvalidArgument, PermissionDenied, StorageFull, Unavailable
 from imageflow_common.logs import EventLog
 from imageflow_common.store import ObjectStore, parse_prefix
 from imageflow_common.store_local import LocalStore
@@ -28,13 +28,14 @@ _TRY_AGAIN_SECONDS = 1.0
 async def open_store(settings: OrchestratorSettings) -> ObjectStore:
     """The store behind `store_url`. One on S3 is waited for, `s3_start_seconds` at most.
 
-    Raises InvalidArgument for settings that contradict each other, FailedPrecondition, PermissionDenied, Unavailable.
+    Raises InvalidArgument for settings that contradict each other, FailedPrecondition, PermissionDenied, StorageFull,
+    Unavailable.
     """
     if urlsplit(settings.store_url).scheme == "file":
         try:
             return LocalStore(store_directory(settings.store_url))
-        except PermissionDenied as exc:
-            raise PermissionDenied(f"{settings.store_url}: {exc.message}") from exc
+        except (PermissionDenied, StorageFull, Unavailable) as exc:
+            raise type(exc)(f"{settings.store_url}: {exc.message}") from exc
     return await _connect(s3_config(settings), settings.s3_start_seconds)
 
 

@@ -10,6 +10,7 @@ from orchestrator_scripted import bench
 from imageflow_common.errors import Unavailable
 from imageflow_common.store import ObjectInfo
 from imageflow_common.store_local import LocalStore
+from imageflow_common.store_observed import ObservedStore
 from imageflow_orchestrator.dependencies import Dependencies
 
 
@@ -29,7 +30,7 @@ async def test_each_says_how_it_is_and_since_when_it_has_been_so(tmp_path: Path)
     shared.mkdir()
     broker = [""]
     async with bench(shared) as at:
-        looked = Dependencies(at.catalog, store, lambda: [each for each in broker if each])
+        looked = Dependencies(at.catalog, ObservedStore(store), lambda: [each for each in broker if each])
         first = {(each.kind, each.name): each for each in await looked.look()}
         assert {kind for kind, _ in first} == {"broker", "component", "registry", "store"}
         assert [each.reason for each in first.values()] == [""] * len(first)
@@ -54,6 +55,6 @@ async def test_without_a_broker_none_is_told_of(tmp_path: Path) -> None:
     store = LocalStore(tmp_path / "store", durable=False)
     (tmp_path / "shared").mkdir()
     async with bench(tmp_path / "shared") as at:
-        kinds = {each.kind for each in await Dependencies(at.catalog, store, None).look()}
+        kinds = {each.kind for each in await Dependencies(at.catalog, ObservedStore(store), None).look()}
     assert kinds == {"component", "registry", "store"}
     await store.close()

@@ -1,4 +1,5 @@
-"""A store that tells how long each of its operations takes and what goes wrong, by metrics, and by spans in traces."""
+"""A store that tells how long each of its operations takes and what goes wrong: by metrics, by spans in traces, and to
+whoever asks for readiness."""
 
 from __future__ import annotations
 
@@ -11,6 +12,7 @@ from typing import Final
 from opentelemetry import metrics, trace
 
 from .errors import ImageFlowError
+from .logs import EventLog
 from .store import (
     MAX_PAGE_SIZE,
     NO_METADATA,
@@ -25,13 +27,18 @@ from .store import (
 )
 from .telemetry import Spans, duration_histogram
 
-_ANSWERS: Final = {"NOT_FOUND", "ABORTED", "INVALID_ARGUMENT", "FAILED_PRECONDITION"}
+log = EventLog(__name__)
+
+_ANSWERS: Final = {"NOT_FOUND", "ABORTED", "INVALID_ARGUMENT"}
 """The codes by which a store that works says no."""
+_USES: Final = {"put": "written to", "get": "read", "open": "read", "head": "read", "list": "read"}
+"""A full store deletes: what succeeds there says nothing of writes."""
 
 
 class ObservedStore:
     """An `ObjectStore` around another. Spans are made only below one that is recorded: what the system does for itself,
-    each second, would else be a trace each time."""
+    each second, would else be a trace each time. Each change for the worse or the better is logged once, for reads and
+    for writes."""
 
     def __init__(
         self,
@@ -41,6 +48,7 @@ class ObservedStore:
         meters: metrics.MeterProvider | None = None,
     ) -> None:
         self._store = store
+        self._faults: dict[str, str] = {}
         self._spans = Spans(tracers)
         meter = metrics.get_meter("imageflow", meter_provider=meters)
         self._duration = duration_histogram(
@@ -49,6 +57,10 @@ class ObservedStore:
         self._errors = meter.create_counter(
             "imageflow.store.errors.total", description="Operations of the object store that failed, by reason"
         )
+
+    def degraded(self) -> list[str]:
+        """What was wrong when it was last read, and when it was last written to, in words."""
+        return [f"the object store could not be {use}: {fault}" for use, fault in sorted(self._faults.items())]
 
     async def put(
         self,
@@ -128,9 +140,25 @@ class ObservedStore:
             else:
                 yield
         except ImageFlowError as exc:
-            if exc.code not in _ANSWERS:
+            if exc.code in _ANSWERS:
+                self._work(operation)
+            else:
                 status = "failed"
                 self._errors.add(1, {"operation": operation, "reason": exc.reason})
+                self._fail(operation, exc)
             raise
+        else:
+            self._work(operation)
         finally:
             self._duration.record(perf_counter() - begun, {"operation": operation, "status": status})
+
+    def _fail(self, operation: str, error: ImageFlowError) -> None:
+        if (use := _USES.get(operation)) is None:
+            return
+        if self._faults.get(use) != error.message:
+            log.warning("store.fails", use=use, error_type=error.reason, error=error.message)
+        self._faults[use] = error.message
+
+    def _work(self, operation: str) -> None:
+        if self._faults and self._faults.pop(_USES.get(operation, ""), None) is not None:
+            log.info("store.works", use=_USES[operation])
