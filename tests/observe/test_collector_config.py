@@ -11,13 +11,20 @@ COLLECTOR = Path(__file__).resolve().parents[2] / "observability" / "collector"
 
 
 @pytest.mark.parametrize(
-    "files", [("collector.yaml", "kubernetes.yaml"), ("collector.yaml", "local.yaml"), ("nodes.yaml",)]
+    "files",
+    [
+        ("collector.yaml", "kubernetes.yaml"),
+        ("collector.yaml", "local.yaml"),
+        ("collector.yaml", "kubernetes.yaml", "balancer.yaml"),
+        ("collector.yaml", "sampler.yaml"),
+        ("nodes.yaml",),
+    ],
 )
 def test_the_collector_takes_its_configuration(otelcol_program: str, files: tuple[str, ...]) -> None:
     done = subprocess.run(
         [otelcol_program, "validate", *(f"--config={name}" for name in files)],
         cwd=COLLECTOR,
-        env={},
+        env={"IMAGEFLOW_NODE": "node"},
         capture_output=True,
         text=True,
         timeout=60,

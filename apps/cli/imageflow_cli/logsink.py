@@ -21,6 +21,7 @@ MAX_LINE_BYTES: Final = 256 * 1024
 _MAX_WAITING_LINES = 1_000
 _RETRY_SECONDS = 0.02
 _NAME_WIDTH = 12
+_IN_FRONT = {"level", "logger", "service"}
 _TOLD_FIRST = ("method", "path", "status", "duration_ms")
 
 
@@ -94,10 +95,10 @@ def _readable(name: str, line: str) -> str:
         return line
     try:
         fields = json.loads(line)
-        time, event = datetime.fromisoformat(fields.pop("time")), str(fields.pop("event"))
+        time, event = datetime.fromisoformat(fields.pop("timestamp")), str(fields.pop("message"))
     except (ValueError, KeyError, TypeError, AttributeError):
         return line
-    told = {key: fields[key] for key in (*_TOLD_FIRST, *fields) if fields.get(key) is not None}
+    told = {key: fields[key] for key in (*_TOLD_FIRST, *fields) if key not in _IN_FRONT and fields.get(key) is not None}
     return text_line(time.astimezone().strftime("%H:%M:%S"), "INFO", name, event, told)
 
 

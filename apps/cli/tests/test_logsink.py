@@ -22,11 +22,17 @@ async def test_text_lines_begin_with_the_name() -> None:
 async def test_the_gateways_requests_read_like_the_events_of_services() -> None:
     stream = io.StringIO()
     sink = LogSink(stream, "text")
-    request = {"time": "2026-01-02T03:04:05.678Z", "event": "gateway.request", "method": "GET", "path": "/v1/images"}
+    request = {
+        "timestamp": "2026-01-02T03:04:05.678Z",
+        "message": "gateway.request",
+        "level": "INFO",
+        "method": "GET",
+        "path": "/v1/images",
+    }
     await sink.pass_on(
         "gateway", json.dumps({**request, "status": 200, "flags": None, "bytes_sent": 5, "user_agent": "a\x1b[0m"})
     )
-    others = ["[2026-01-02][warning] says Envoy", '{"event": "x"}', "{no JSON", '{"time": 1, "event": 2}']
+    others = ["[2026-01-02][warning] says Envoy", '{"message": "x"}', "{no JSON", '{"timestamp": 1, "message": 2}']
     for other in others:
         await sink.pass_on("gateway", other)
     sink.close()

@@ -7,8 +7,9 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 
 from opentelemetry import metrics, trace
-from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics import Exemplar, ExemplarReservoir, MeterProvider
 from opentelemetry.sdk.metrics.export import MetricReader, PeriodicExportingMetricReader
+from opentelemetry.sdk.metrics.view import View
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
@@ -28,7 +29,7 @@ def start_export(*, service: str, version: str, flush_timeout_millis: int) -> Ca
     for name, value in _DEFAULTS.items():
         os.environ.setdefault(name, value)
     resource = Resource.create(resource_attributes(service=service, version=version, environ=os.environ))
-    meters = MeterProvider(resource=resource, metric_readers=_readers())
+    meters = MeterProvider(resource=resource, metric_readers=_readers(), views=[_WITHOUT_EXEMPLARS])
     metrics.set_meter_provider(meters)
     tracers = TracerProvider(resource=resource, meter_provider=meters)
     for exporter in _span_exporters(meters):
@@ -65,6 +66,21 @@ def _span_exporters(meters: MeterProvider) -> Iterator[SpanExporter]:
         from opentelemetry.exporter.zipkin.json import ZipkinExporter
 
         yield ZipkinExporter()
+
+
+class _NoExemplars(ExemplarReservoir):
+    def offer(self, *_: object, **__: object) -> None:
+        """Keeps nothing."""
+
+    def collect(self, point_attributes: object) -> list[Exemplar]:
+        return []
+
+
+_WITHOUT_EXEMPLARS = View(
+    instrument_name="otel.sdk.*", exemplar_reservoir_factory=lambda _aggregation: lambda **_: _NoExemplars()
+)
+"""The SDK's own counters: their names do not end in `total`, and for one exemplar of such a counter Prometheus refuses
+all that a collector has."""
 
 
 class _LogCounter(logging.Handler):

@@ -150,6 +150,10 @@ async def test_spans_and_metrics_arrive_as_the_requirements_name_them(
     assert duration.histogram.data_points[0].explicit_bounds[-1] == 60.0
     total = collector.metrics["imageflow.processing.total"].sum.data_points
     assert {_attributes(point)["status"]: point.as_int for point in total} == {"success": 1, "failed": 1}
+    with_exemplars = {
+        metric.name for metric in collector.all_metrics for point in metric.sum.data_points if point.exemplars
+    }
+    assert with_exemplars == {"imageflow.processing.total"}  # of one that does not end so Prometheus takes nothing
     shares = {
         _attributes(point)["resource_type"]: point.as_double
         for metric in collector.all_metrics
