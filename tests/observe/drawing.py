@@ -8,14 +8,16 @@ from time import time
 from typing import Any
 
 import httpx
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from .dashboards import FOLDER
 from .stack import Stack, read_json
 
-_MINUTES = 5
+_MINUTES = 2
 _COLUMNS = 24
+_MOST_LEGENDS = 9
 
 
 def draw_board(board: str, on: Stack, file: Path) -> None:
@@ -37,8 +39,8 @@ def _draw(panel: dict[str, Any], axes: Axes, on: Stack) -> None:
     match panel["datasource"]["type"]:
         case "prometheus":
             for target in panel["targets"]:
-                _draw_series(target, axes, on)
-            if axes.get_legend_handles_labels()[1]:
+                (_draw_heat if panel["type"] == "heatmap" else _draw_series)(target, axes, on)
+            if 0 < len(axes.get_legend_handles_labels()[1]) <= _MOST_LEGENDS:
                 axes.legend(fontsize=6, loc="upper left")
         case "loki":
             lines = on.logged(panel["targets"][0]["expr"])
@@ -47,11 +49,30 @@ def _draw(panel: dict[str, Any], axes: Axes, on: Stack) -> None:
             _draw_traces(panel["targets"][0]["operation"], axes, on)
 
 
+def _ask(target: dict[str, Any], on: Stack, now: float) -> list[dict[str, Any]]:
+    asked = {"query": target["expr"], "start": str(now - _MINUTES * 60), "end": str(now), "step": "2"}
+    found: list[dict[str, Any]] = httpx.get(f"{on.prometheus.url}/api/v1/query_range", params=asked).json()["data"][
+        "result"
+    ]
+    return found
+
+
+def _draw_heat(target: dict[str, Any], axes: Axes, on: Stack) -> None:
+    """How many there were in each bucket, of a query that answers how many were in it or below."""
+    now = time()
+    series = sorted(_ask(target, on, now), key=lambda each: float(each["metric"]["le"]))
+    times = sorted({at for each in series for at, _ in each["values"]})
+    counts = np.zeros((len(series), len(times)))
+    for row, each in enumerate(series):
+        for at, value in each["values"]:
+            counts[row, times.index(at)] = float(value)
+    axes.pcolormesh([at - now for at in times], range(len(series)), np.diff(counts, axis=0, prepend=0), cmap="Blues")
+    axes.set_yticks(range(len(series)), [each["metric"]["le"] for each in series], fontsize=5)
+
+
 def _draw_series(target: dict[str, Any], axes: Axes, on: Stack) -> None:
     now = time()
-    asked = {"query": target["expr"], "start": str(now - _MINUTES * 60), "end": str(now), "step": "2"}
-    found = httpx.get(f"{on.prometheus.url}/api/v1/query_range", params=asked).json()["data"]["result"]
-    for series in found:
+    for series in _ask(target, on, now):
         points = [(float(at) - now, float(value)) for at, value in series["values"]]
         points = [(at, value) for at, value in points if math.isfinite(value)]
         label = target.get("legendFormat") or " "

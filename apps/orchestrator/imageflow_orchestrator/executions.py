@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from time import perf_counter
 from typing import Any
@@ -17,11 +17,9 @@ from imageflow.v1.record_pb2 import ExecutionRecord, RecordedRequest
 from imageflow_common.errors import (
     AlreadyExists,
     Cancelled,
-    FailedPrecondition,
     ImageFlowError,
     Overloaded,
     Unavailable,
-    WriteConflict,
 )
 from imageflow_common.events import Events
 from imageflow_common.logs import EventLog
@@ -30,6 +28,7 @@ from imageflow_common.store import ObjectStore
 from . import batch
 from .admission import Priority, Slot
 from .batch_run import BatchRun
+from .cancelling import Cancelling
 from .checkpoint import Checkpoint
 from .claim import check_request, new_record, refuse_another
 from .engine import Engine, Requested, since
@@ -55,7 +54,6 @@ log = EventLog(__name__)
 _PLAN_AGAIN_SECONDS = 1.0
 _POLL_SECONDS = 0.2
 _OVERLOADED_FOR = timedelta(seconds=5)
-_MARK_TRIES = 10
 
 
 class Executions:
@@ -80,6 +78,7 @@ class Executions:
         self._max_pending = max_pending
         self._pending = Pending(records)
         self._lifecycle = Lifecycle(records, events, retention)
+        self._cancelling = Cancelling(records, self.live, lambda execution: self._share.pass_on(execution))
         self._live: dict[Key, Live] = {}
         self._claiming: Counter[Key] = Counter()
         self._stopping = False
@@ -176,26 +175,18 @@ class Executions:
     async def cancel(self, namespace: str, execution_id: str, message: str) -> Execution:
         """Asks for an execution's end, and waits for it where it runs here. Raises NotFound; FailedPrecondition when it
         has ended."""
-        for _ in range(_MARK_TRIES):
-            live = self.live(namespace, execution_id)
-            if live is not None:
-                return await self._cancel(live, message)
-            with suppress(WriteConflict):  # it was taken up, or went on, meanwhile
-                marked = await self._mark(namespace, execution_id, message)
-                await self._share.pass_on(marked)
-                return marked
-        raise WriteConflict("the execution goes on too fast; try again")
+        return await self._cancelling.cancel(namespace, execution_id, message)
 
     async def recover(self) -> None:
         """Takes up what an earlier process left: resumes what was accepted, closes what had a waiting caller, sends
         what was not sent. A record that cannot be read is reported and left for a person to look at."""
         self._lifecycle.forget_untold()
-        if resumed := await self._pending.take_up(self._take_up, self._at_work_on, self._called_off):
+        if resumed := await self._pending.take_up(self._take_up, self._at_work_on, self._cancelling.called_off):
             log.info("executions.resumed", count=resumed)
 
     async def look(self, key: Key) -> None:
         """As `recover`, for one execution of which somebody says that it is worth a look. Raises as `known`."""
-        await self._called_off(key)
+        await self._cancelling.called_off(key)
         if not self._at_work_on(key):
             held = await self._records.hold(*key)
             if not has_ended(held.record.execution) and not self._at_work_on(key):
@@ -204,7 +195,7 @@ class Executions:
     async def survey(self) -> None:
         """Counts what is pending, here and elsewhere, and ends what runs here and was called off elsewhere: what a
         process does that does not hold the queue."""
-        await self._pending.survey(self._called_off)
+        await self._pending.survey(self._cancelling.called_off)
 
     async def stop(self, grace_seconds: float) -> None:
         """Takes no more; lets what runs finish, and leaves the rest for the next process to resume."""
@@ -402,32 +393,6 @@ class Executions:
     def _runs(self, execution_id: str) -> bool:
         return self._holds_queue and self._share.holds(execution_id)
 
-    async def _called_off(self, key: Key) -> None:
-        """Ends an execution that runs here, if its record says that another process was asked to."""
-        live = self._live.get(key)
-        if live is None or live.cancel_message is not None:
-            return
-        record = (await self._records.hold(*key)).record
-        if record.cancel_requested and not has_ended(record.execution):
-            live.cancel(record.cancel_message)
-
-    async def _cancel(self, live: Live, message: str) -> Execution:
-        if live.stored:
-            raise _has_ended()
-        live.cancel(message or "cancelled on request")
-        await live.ended.wait()
-        return await self._records.get(*live.key)
-
-    async def _mark(self, namespace: str, execution_id: str, message: str) -> Execution:
-        """Asks whoever runs it, or will. Raises WriteConflict when it was written meanwhile."""
-        held = await self._records.hold(namespace, execution_id)
-        if has_ended(held.record.execution):
-            raise _has_ended()
-        held.record.cancel_requested, held.record.cancel_message = True, message
-        await self._records.replace(held, held.record)
-        await self._records.mark_cancelled(held.record.execution)
-        return held.record.execution
-
     async def _same(self, record: ExecutionRecord) -> Execution:
         """The execution that has the id. Raises AlreadyExists when it was asked for otherwise."""
         execution = record.execution
@@ -439,7 +404,3 @@ class Executions:
 
 def _went_away() -> Cancelled:
     return Cancelled("the caller went away before the execution ended", reason="CLIENT_WENT_AWAY")
-
-
-def _has_ended() -> FailedPrecondition:
-    return FailedPrecondition("the execution has ended", reason="EXECUTION_ENDED")

@@ -88,6 +88,7 @@ async def test_no_more_images_are_processed_at_once_than_asked_for_or_than_there
     on: Site, asked: int, expected: int
 ) -> None:
     running = most = 0
+    full = asyncio.Event()
 
     async def count(request: ComponentRequest) -> ComponentResponse:
         from orchestrator_scripted import answer
@@ -95,7 +96,10 @@ async def test_no_more_images_are_processed_at_once_than_asked_for_or_than_there
         nonlocal running, most
         running += 1
         most = max(most, running)
-        await asyncio.sleep(0.01)
+        if running >= expected:
+            full.set()
+        await full.wait()
+        await asyncio.sleep(0.01)  # for one more to come that may not
         running -= 1
         return answer(request)
 
