@@ -327,6 +327,21 @@ PLATFORM = Board(
             unit="ops",
         ),
         Panel(
+            "Spans Lost",
+            "lines",
+            [
+                (
+                    "by {{job}}",
+                    'sum by (job) (rate({__name__=~"otel_sdk_(exporter_span_exported|processor_span_processed)",'
+                    ' error_type!=""}[2m])) or sum by (job) (rate(otel_sdk_span_started[2m])) * 0',
+                ),
+                ("by the collector", "sum(rate(otelcol_exporter_send_failed_spans[2m])) or vector(0)"),
+            ],
+            unit="ops",
+            about="That a service could not hand to the collector, and the collector not to the trace store.",
+            width=12,
+        ),
+        Panel(
             "Memory of the Collector",
             "lines",
             [("resident", "otelcol_process_memory_rss")],

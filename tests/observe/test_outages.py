@@ -32,7 +32,7 @@ MEANWHILE = 1_500
 """Requests that are answered while something is wrong: more spans than a service keeps for a collector."""
 MORE_MEMORY_MIB = 64
 COLLECTOR_MIB = 400
-LOST = 'sum(otel_sdk_processor_span_processed{error_type!=""})'
+LOST = 'sum(otel_sdk_exporter_span_exported{error_type!=""})'
 UNTAKEN = "sum(otelcol_exporter_send_failed_spans) or sum(otelcol_exporter_enqueue_failed_spans)"
 ENVIRONMENT = {"OTEL_EXPORTER_OTLP_TIMEOUT": "2", "OTEL_BSP_MAX_QUEUE_SIZE": "512"}
 ROWS: list[tuple[object, ...]] = []
