@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 from uuid import uuid4
 
 import psutil
+import pytest
 
 TREE = Path(__file__).resolve().parents[2]
 START_SECONDS = 60.0
@@ -128,6 +129,28 @@ class Product:
     def _state(self) -> dict[str, Any]:
         state: dict[str, Any] = json.loads((self.data / "run" / "state.json").read_bytes())
         return state
+
+
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """A product that runs already, such as in containers, and is only seen by its gateway on this machine."""
+
+    url: str
+
+    @property
+    def port(self) -> int:
+        return int(self.url.rpartition(":")[2])
+
+    @property
+    def data(self) -> Path:
+        """Not here: who asks for it is skipped."""
+        pytest.skip("needs the files of an `imageflow up`")
+
+    def footprints(self) -> dict[str, Footprint]:
+        return {}
+
+    def shared_names(self) -> set[str]:
+        return set()
 
 
 def clean_environment() -> dict[str, str]:
