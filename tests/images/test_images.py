@@ -51,6 +51,21 @@ def test_nothing_is_left_to_build_or_install_with(service: str) -> None:
 
 
 @each_service
+def test_every_compiled_module_loads_though_it_was_stripped(service: str) -> None:
+    program = """
+import ctypes, pathlib, sysconfig
+files = sorted(pathlib.Path(sysconfig.get_path("purelib")).rglob("*.so"))
+for file in files:
+    ctypes.PyDLL(str(file))
+print(len(files), "loaded")
+"""
+    status, said = in_image(service, "python", "-c", program)
+
+    assert status == 0, said
+    assert int(said.split()[0]) > 20, said
+
+
+@each_service
 def test_it_is_labelled_and_asks_for_its_health(service: str) -> None:
     [inspected] = json.loads(podman("image", "inspect", image_of(service)).stdout)
     labels = inspected["Labels"]
