@@ -81,7 +81,7 @@ prove: setup ## Prove it at length, half an hour: kills, ten thousand executions
 	IMAGEFLOW_PROVE=1 $(BIN)/pytest tests/e2e/s3/test_large.py
 	IMAGEFLOW_PROVE=1 $(BIN)/pytest libs/common/tests/test_store_s3.py -k many_keys --timeout 3600
 	IMAGEFLOW_PROVE=1 $(BIN)/pytest --timeout 3600 tests/observe
-	IMAGEFLOW_PROVE=1 $(BIN)/pytest tests/images
+	IMAGEFLOW_PROVE=1 $(BIN)/pytest tests/images tests/kubernetes
 
 clean: ## Remove what builds and runs left behind
 	rm -rf .venv demo-output imageflow-data .coverage* htmlcov .pytest_cache .mypy_cache .ruff_cache
