@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from imageflow_common.logs import printable
+
 if TYPE_CHECKING:
     from google.protobuf.message import Message
 
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True)
 class Output:
     """`as_json`: one JSON document on standard output and nothing else. What is said on the way, to people, goes to
-    standard error."""
+    standard error. What others have named stays text: none of it reaches the terminal as a command."""
 
     as_json: bool = False
 
@@ -28,13 +30,14 @@ class Output:
     def line(self, text: str = "") -> None:
         """A line of the answer, for people."""
         if not self.as_json:
-            print(text)
+            print(printable(text, but="\n"))
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[str] = ()) -> None:
         """A table, for people. Columns named in `right` are aligned there. Elsewhere than on a terminal: columns
         padded with spaces, no rulers, no colours, nothing cut off."""
         if self.as_json:
             return
+        rows = [[printable(cell) for cell in row] for row in rows]
         if sys.stdout.isatty():
             _print_rich(columns, rows, right)
         else:
@@ -43,7 +46,7 @@ class Output:
     def note(self, text: str) -> None:
         """A remark on the way."""
         if not self.as_json:
-            print(text, file=sys.stderr)
+            print(printable(text, but="\n"), file=sys.stderr)
 
     @contextlib.contextmanager
     def working(self, text: str) -> Iterator[None]:

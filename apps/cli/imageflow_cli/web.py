@@ -8,9 +8,13 @@ import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from time import monotonic
 from urllib.parse import urlsplit
 
 _TIMEOUT_SECONDS = 2.0
+_MOST_BYTES = 64 * 1024 * 1024
+_LONGEST_SECONDS = 30.0
+"""For all of an answer: one that trickles is never silent for long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +66,19 @@ def _exchange(
         connection.request(method, target, body=body, headers=dict(headers))
         response = connection.getresponse()
         answered = {name.lower(): value for name, value in response.getheaders()}
-        return HttpAnswer(response.status, response.read(), answered)
+        return HttpAnswer(response.status, _read(response), answered)
     except (OSError, http.client.HTTPException):
         return HttpAnswer(0)
     finally:
         connection.close()
+
+
+def _read(response: http.client.HTTPResponse) -> bytes:
+    """The whole body. Raises OSError for one that is too large, or takes too long."""
+    until, parts, size = monotonic() + _LONGEST_SECONDS, list[bytes](), 0
+    while part := response.read1(1024 * 1024):
+        size += len(part)
+        if size > _MOST_BYTES or monotonic() > until:
+            raise OSError("the answer is too large, or takes too long")
+        parts.append(part)
+    return b"".join(parts)

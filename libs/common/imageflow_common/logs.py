@@ -93,14 +93,17 @@ class TextFormatter(logging.Formatter):
 
 def text_line(time: str, level: str, service: str, event: str, fields: Mapping[str, object]) -> str:
     """One event for a person's terminal."""
-    values = " ".join(f"{key}={_printable(str(value))}" for key, value in fields.items())
+    values = " ".join(f"{key}={printable(str(value))}" for key, value in fields.items())
     return f"{time} {level:<7} {service:<12} {event} {values}".rstrip()
 
 
-def _printable(text: str) -> str:
+def printable(text: str, *, but: str = "") -> str:
+    """What a terminal shows as it stands; whatever else is escaped, `but` for these characters."""
     if text.isprintable():
         return text
-    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+    return "".join(
+        each if each.isprintable() or each in but else each.encode("unicode_escape").decode() for each in text
+    )
 
 
 def configure_logs(*, service: str, version: str, style: Literal["json", "text"], level: str) -> None:

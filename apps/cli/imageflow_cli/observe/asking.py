@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlencode
 
@@ -23,5 +25,14 @@ async def ask_json(name: str, base: str, path: str, parameters: dict[str, str] |
         raise BackendUnreachable(f"{name} at {base} {why}")
     try:
         return json.loads(answer.body)
-    except ValueError as exc:
+    except (ValueError, RecursionError) as exc:
         raise BackendUnreachable(f"{name} at {base} answers no JSON") from exc
+
+
+@contextmanager
+def reading(name: str, base: str) -> Iterator[None]:
+    """Around what reads an answer. Raises BackendUnreachable for JSON that is none of that store's."""
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as exc:
+        raise BackendUnreachable(f"{name} at {base} answers what it should not") from exc

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from .asking import ask_json
+from .asking import ask_json, reading
 from .traces import Span, Trace, by_start
 
 
@@ -19,7 +19,8 @@ class JaegerStore:
 
     async def trace(self, trace_id: str) -> Trace:
         found = await ask_json("Jaeger", self._url, f"/api/traces/{trace_id}")
-        traces = _traces(found)
+        with reading("Jaeger", self._url):
+            traces = _traces(found)
         return traces[0] if traces else ()
 
     async def find(self, attribute: str, value: str, *, since: datetime, limit: int) -> Sequence[Trace]:
@@ -30,7 +31,9 @@ class JaegerStore:
             "end": str(int(datetime.now(UTC).timestamp() * 1e6)),
             "limit": str(limit),
         }
-        traces = _traces(await ask_json("Jaeger", self._url, "/api/traces", question))
+        found = await ask_json("Jaeger", self._url, "/api/traces", question)
+        with reading("Jaeger", self._url):
+            traces = _traces(found)
         return sorted(traces, key=lambda trace: -trace[0].start_us)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from .asking import ask_json
+from .asking import ask_json, reading
 from .metrics import quoted
 
 _USUAL = ("timestamp", "level", "logger", "message", "service", "version", "trace_id", "span_id", "execution_id")
@@ -36,8 +36,9 @@ async def execution_lines(url: str, execution_id: str, *, since: timedelta, limi
         "direction": "forward",
     }
     answer = await ask_json("Loki", url, "/loki/api/v1/query_range", question)
-    streams = answer["data"]["result"] if answer else []
-    lines = [_line(stream["stream"], int(time), text) for stream in streams for time, text in stream["values"]]
+    with reading("Loki", url):
+        streams = answer["data"]["result"] if answer else []
+        lines = [_line(stream["stream"], int(time), text) for stream in streams for time, text in stream["values"]]
     return sorted(lines, key=lambda line: line.time)
 
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from .asking import ask_json
+from .asking import ask_json, reading
 from .traces import BackendUnreachable
 
 
@@ -27,10 +27,11 @@ class Prometheus:
     async def query(self, expression: str) -> list[Sample]:
         """The values that there are now; those that are no number are left out. Raises BackendUnreachable."""
         answer = await ask_json("Prometheus", self._url, "/api/v1/query", {"query": expression})
-        if not answer or answer.get("status") != "success":
-            raise BackendUnreachable(f"Prometheus at {self._url} has no query interface")
-        found = answer["data"]["result"] if answer["data"]["resultType"] == "vector" else []
-        samples = [Sample(each["metric"], float(each["value"][1])) for each in found]
+        with reading("Prometheus", self._url):
+            if not answer or answer.get("status") != "success":
+                raise BackendUnreachable(f"Prometheus at {self._url} has no query interface")
+            found = answer["data"]["result"] if answer["data"]["resultType"] == "vector" else []
+            samples = [Sample(each["metric"], float(each["value"][1])) for each in found]
         return [sample for sample in samples if math.isfinite(sample.value)]
 
     async def number(self, expression: str) -> float | None:

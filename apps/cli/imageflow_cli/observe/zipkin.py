@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from .asking import ask_json
+from .asking import ask_json, reading
 from .traces import Span, Trace, by_start
 
 
@@ -18,7 +18,8 @@ class ZipkinStore:
 
     async def trace(self, trace_id: str) -> Trace:
         found = await ask_json("Zipkin", self._url, f"/api/v2/trace/{trace_id}")
-        return by_start([_span(each) for each in found or []])
+        with reading("Zipkin", self._url):
+            return by_start([_span(each) for each in found or []])
 
     async def find(self, attribute: str, value: str, *, since: datetime, limit: int) -> Sequence[Trace]:
         now = datetime.now(UTC)
@@ -30,8 +31,9 @@ class ZipkinStore:
             "limit": str(limit),
         }
         found = await ask_json("Zipkin", self._url, "/api/v2/traces", question)
-        traces = [by_start([_span(span) for span in each]) for each in found or []]
-        return sorted(traces, key=lambda trace: -trace[0].start_us)
+        with reading("Zipkin", self._url):
+            traces = [by_start([_span(span) for span in each]) for each in found or [] if each]
+            return sorted(traces, key=lambda trace: -trace[0].start_us)
 
 
 def _span(found: Mapping[str, Any]) -> Span:
