@@ -135,14 +135,17 @@ def _status_port(environ: Mapping[str, str]) -> int:
 
 
 def _spans(environ: Mapping[str, str]) -> Spans | None:
-    """As the services are told by OpenTelemetry's variables; a caller's own decision goes before all of them."""
-    place = urlsplit(environ.get("OTEL_EXPORTER_OTLP_ENDPOINT", ""))
+    """As the services are told by OpenTelemetry's variables; a caller's own decision goes before all of them. To a
+    collector by TLS the gateway sends none: then it only passes on what callers send."""
     sampler = environ.get("OTEL_TRACES_SAMPLER", "").removeprefix("parentbased_")
-    if not place.hostname or sampler == "always_off":
+    try:
+        place = urlsplit(environ.get("OTEL_EXPORTER_OTLP_ENDPOINT", ""))
+        host, port = place.hostname, place.port or 4317
+    except ValueError:
         return None
-    return Spans(
-        Endpoint(place.hostname, place.port or 4317), _percent(environ) if sampler == "traceidratio" else 100.0
-    )
+    if place.scheme != "http" or not host or sampler == "always_off":
+        return None
+    return Spans(Endpoint(host, port), _percent(environ) if sampler == "traceidratio" else 100.0)
 
 
 def _percent(environ: Mapping[str, str]) -> float:

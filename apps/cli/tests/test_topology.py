@@ -127,3 +127,53 @@ def test_a_registry_with_faults_is_refused_with_every_one(tmp_path: Path, text: 
 def test_a_registry_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidRegistry, match="No such file"):
         load_registry(tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize(
+    ("environment", "percent"),
+    [
+        ({}, None),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4317"}, 100.0),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "https://collector:4317"}, None),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://[::1"}, None),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://a:port"}, None),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://a:1", "OTEL_TRACES_SAMPLER": "always_off"}, None),
+        (
+            {
+                "OTEL_EXPORTER_OTLP_ENDPOINT": "http://a:1",
+                "OTEL_TRACES_SAMPLER": "parentbased_traceidratio",
+                "OTEL_TRACES_SAMPLER_ARG": "0.1",
+            },
+            10.0,
+        ),
+        (
+            {
+                "OTEL_EXPORTER_OTLP_ENDPOINT": "http://a:1",
+                "OTEL_TRACES_SAMPLER": "traceidratio",
+                "OTEL_TRACES_SAMPLER_ARG": "much",
+            },
+            100.0,
+        ),
+    ],
+)
+def test_the_gateway_makes_spans_as_the_services_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], percent: float | None
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    config = yaml.safe_load(plan(tmp_path).gateway_config)
+    listener = next(each for each in config["static_resources"]["listeners"] if each["name"] == "gateway")
+    manager = listener["filter_chains"][0]["filters"][0]["typed_config"]
+    clusters = {each["name"] for each in config["static_resources"]["clusters"]}
+    assert manager.get("tracing", {}).get("random_sampling", {}).get("value") == percent
+    assert ("otel-collector" in clusters) == (percent is not None)
+
+
+@pytest.mark.parametrize(("named", "taken"), [("23456", True), ("0", False), ("99999", False), ("x", False)])
+def test_a_collector_may_say_where_it_looks_for_the_gateways_metrics(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: str, taken: bool
+) -> None:
+    monkeypatch.setenv("IMAGEFLOW_GATEWAY_STATUS_PORT", named)
+    config = yaml.safe_load(plan(tmp_path).gateway_config)
+    status = next(each for each in config["static_resources"]["listeners"] if each["name"] == "status")
+    assert (str(status["address"]["socket_address"]["port_value"]) == named) == taken
