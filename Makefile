@@ -75,7 +75,7 @@ manifests: setup ## Write what k8s/ has from elsewhere in the tree, and render i
 eval: setup ## Measure how good the demo's model is; the report is models/coins/EVALUATION.md
 	$(BIN)/python tools/evaluate.py
 
-prove: setup ## Prove it at length, half an hour: kills, ten thousand executions, a soak; reports go to docs/proof/
+prove: setup ## Prove it at length, two hours: kills, ten thousand executions, a soak, alerts; reports go to docs/proof/
 	IMAGEFLOW_PROVE=1 IMAGEFLOW_PROVE_SHARE=$(SHARE) $(BIN)/pytest apps/orchestrator/tests/model
 	IMAGEFLOW_PROVE=1 IMAGEFLOW_PROVE_SHARE=$(SHARE) $(BIN)/pytest tests/crash
 	IMAGEFLOW_PROVE=1 $(BIN)/pytest tests/e2e/s3/test_large.py

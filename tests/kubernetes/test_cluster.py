@@ -221,6 +221,7 @@ CAN: dict[str, set[str]] = {
             "horizontalpodautoscalers.autoscaling",
         )
     },
+    "monitoring/otel-sampler": set(),
     "monitoring-nodes/node-logs": {
         f"{verb} {resource}" for verb in READ for resource in ("namespaces", "pods", "replicasets.apps")
     },
