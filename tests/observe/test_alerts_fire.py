@@ -1,6 +1,6 @@
 """A real fault for each alert, until the real Prometheus says that it fires: how long that takes (R65).
 
-Three systems side by side, each with a collector and a Prometheus that asks every 15 seconds, as configured.
+Four systems side by side, each with a collector and a Prometheus that asks every 15 seconds, as configured.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ ALERTS = {
     for group in yaml.safe_load((OBSERVABILITY / "prometheus" / "alerts.yaml").read_text())["groups"]
     for each in group["rules"]
 }
+CALLERS = 75
 QUIET_SECONDS = 90
 """How long all goes well before the fault: no alert may fire then."""
 LONGEST_SECONDS = 25 * 60
@@ -52,7 +53,8 @@ class Faults:
     def watch(self, on: Stack) -> None:
         """Until all have fired."""
         while len(self.fired) < len(self.what):
-            assert time.monotonic() - self.since < LONGEST_SECONDS, f"never fired: {self.what.keys() - self.fired}"
+            missing = self.what.keys() - self.fired.keys()
+            assert time.monotonic() - self.since < LONGEST_SECONDS, f"never fired: {missing}"
             for name in on.firing() & self.what.keys() - self.fired.keys():
                 self.fired[name] = time.monotonic() - self.since
             time.sleep(1)
@@ -100,7 +102,7 @@ def asking(on: Stack, shares: Mapping[str, int], *, threads: int = 2, pause: flo
 
 def well(on: Stack) -> None:
     """A while of good requests, of which no alert tells."""
-    with asking(on, {"good": 1}):
+    with asking(on, {"good": 1}, pause=1.0):
         eventually(lambda: on.number("sum(imageflow_pipeline_execution_duration_count)") > 0, within=90)
         time.sleep(QUIET_SECONDS)
     assert on.firing() == set()
@@ -138,12 +140,13 @@ def slow(folder: Path) -> Faults:
             "PipelineExecutionLatencyHigh": long,
             "LatencyBudgetBurnsFast": long,
             "OverheadBudgetBurnsFast": starved,
+            "ExecutionsWait": f"{long}, and {CALLERS} callers want one",
         }
     )
     with system(folder) as on:
         well(on)
         faults.since = time.monotonic()
-        with starving(on.product.pids()["orchestrator"]), asking(on, {"slow": 3, "good": 1}, threads=4, pause=0.05):
+        with starving(on.product.pids()["orchestrator"]), asking(on, {"slow": 1}, threads=CALLERS, pause=0.05):
             faults.watch(on)
     return faults
 
@@ -168,25 +171,43 @@ def starving(pid: int) -> Iterator[None]:
 
 
 def stuck(folder: Path) -> Faults:
-    """A component stands still with a hundred accepted executions before it."""
-    still = "a component is stopped, with a hundred executions accepted for it"
-    faults = Faults({"StepExecutionStuck": still, "ExecutionsWait": still})
+    """A component stands still in the midst of a hundred accepted executions."""
+    still = "a component is stopped in the midst of a hundred accepted executions"
+    faults = Faults({"StepExecutionStuck": still})
     with system(folder) as on:
         well(on)
+        accept(on, component("patient", 2, retryPolicy={"maxRetries": 100, "backoffFactor": 1.0}))
+        eventually(lambda: on.http.get("/v1/executions?status=RUNNING").json()["executions"])
         faults.since = time.monotonic()
         os.kill(on.product.pids()["faulty"], signal.SIGSTOP)
-        patient = component("patient", 16, retryPolicy={"maxRetries": 100, "backoffFactor": 1.0})
-        for _ in range(100):
-            asked = {"pipeline": {**patient, "timeout": "3600s"}, "inputPath": "uploads/small.jpg"}
-            answer = on.http.post("/v1/executions", json=asked)
-            assert answer.status_code == 200, answer.text
         faults.watch(on)
         os.kill(on.product.pids()["faulty"], signal.SIGCONT)
     return faults
 
 
+def unreached(folder: Path) -> Faults:
+    """A hundred executions are accepted for a component that does not answer any more."""
+    faults = Faults({"ExecutionsNotBegun": "a component is stopped, then a hundred executions are accepted for it"})
+    with system(folder) as on:
+        well(on)
+        faults.since = time.monotonic()
+        os.kill(on.product.pids()["faulty"], signal.SIGSTOP)
+        eventually(lambda: on.http.get("/readyz").status_code == 503, within=60)
+        accept(on, component("late", 16))
+        faults.watch(on)
+        os.kill(on.product.pids()["faulty"], signal.SIGCONT)
+    return faults
+
+
+def accept(on: Stack, definition: dict[str, object], count: int = 100) -> None:
+    for _ in range(count):
+        asked = {"pipeline": {**definition, "timeout": "3600s"}, "inputPath": "uploads/small.jpg"}
+        answer = on.http.post("/v1/executions", json=asked)
+        assert answer.status_code == 200, answer.text
+
+
 def test_a_real_fault_fires_each_alert(tmp_path: Path, otelcol_program: str) -> None:
-    made: list[Callable[[Path], Faults]] = [failing, slow, stuck]
+    made: list[Callable[[Path], Faults]] = [failing, slow, stuck, unreached]
     with ThreadPoolExecutor(len(made)) as pool:
         running = [pool.submit(each, tmp_path / each.__name__) for each in made]
         found = [each.result() for each in running]
