@@ -1,10 +1,11 @@
-"""Measures what telemetry costs a request: P3 through the gateway with it off, with one request in ten traced, and with
-everything traced.
+"""Measures what telemetry costs a request: P3 through the gateway with it off, with metrics alone, with one request in
+ten traced, and with everything traced.
 
     python -m benchmarks.telemetry [--quick] [--output DIR]
 
-Writes telemetry.md. Three systems stand side by side, and take turns; each that exports does so to a collector of its
-own, set up as for one machine, which is part of the cost on a machine that has no other. Wants a quiet machine.
+Writes telemetry.md. The systems stand side by side and take turns, request by request, so that whatever else the
+machine does befalls all of them; each that exports does so to a collector of its own, set up as for one machine, which
+is part of the cost on a machine that has no other. Wants a quiet machine.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Final
 
 from backends.otelcol import OtelCollector
 
-from .client import run_block, run_load, store_pipelines
+from .client import Connection, run_block, run_load, store_pipelines
 from .environment import read_environment
 from .photograph import coins_jpeg
 from .product import product
@@ -31,6 +32,7 @@ RESULTS = Path(__file__).parent / "results"
 P3: Final = WORKLOADS[2]
 SAMPLED: Final[Mapping[str, Mapping[str, str] | None]] = {
     "off": None,
+    "metrics alone": {"OTEL_TRACES_SAMPLER": "always_off"},
     "one in ten": {"OTEL_TRACES_SAMPLER": "parentbased_traceidratio", "OTEL_TRACES_SAMPLER_ARG": "0.1"},
     "everything": {},
 }
@@ -79,10 +81,8 @@ def measure(amount: Amount) -> dict[str, Measured]:
         urls = {name: ending.enter_context(system(Path(folder) / name, sampling)) for name, sampling in SAMPLED.items()}
         expected = {name: run_block(url, P3, jpeg, warm_up=10, count=1).output for name, url in urls.items()}
         for number in range(amount.rounds):
-            order = list(urls) if number % 2 == 0 else list(reversed(urls))
-            for name in order:
-                block = run_block(urls[name], P3, jpeg, warm_up=3, count=amount.requests)
-                found[name].wall_ms += [sample.wall_ms for sample in block.samples]
+            order = list(urls)[number % len(urls) :] + list(urls)[: number % len(urls)]
+            in_turns(urls, order, jpeg, amount.requests, found)
             for name in order:
                 load = run_load(urls[name], P3, jpeg, expected[name], in_flight=IN_FLIGHT, seconds=amount.seconds)
                 found[name].throughput.append(load.completed / load.seconds)
@@ -91,12 +91,23 @@ def measure(amount: Amount) -> dict[str, Measured]:
     return found
 
 
+def in_turns(urls: Mapping[str, str], order: list[str], jpeg: bytes, requests: int, found: dict[str, Measured]) -> None:
+    connections = {name: Connection(url) for name, url in urls.items()}
+    try:
+        for _ in range(requests):
+            for name in order:
+                found[name].wall_ms.append(connections[name].process(P3, jpeg).wall_ms)
+    finally:
+        for connection in connections.values():
+            connection.close()
+
+
 def as_markdown(found: Mapping[str, Measured]) -> str:
     environment = read_environment()
     off = found["off"]
-    base, base_rate = percentile(off.wall_ms, 50), percentile(off.throughput, 50)
+    base_rate = percentile(off.throughput, 50)
     rows = [
-        f"| {name} | {percentile(each.wall_ms, 50):.2f} | {percentile(each.wall_ms, 50) - base:+.2f} "
+        f"| {name} | {percentile(each.wall_ms, 50):.2f} | {percentile(_more(each, off), 50):+.2f} "
         f"| {percentile(each.wall_ms, 95):.2f} | {percentile(each.throughput, 50):.1f} "
         f"| {100 * (percentile(each.throughput, 50) / base_rate - 1):+.1f} % | {each.errors} |"
         for name, each in found.items()
@@ -105,19 +116,24 @@ def as_markdown(found: Mapping[str, Measured]) -> str:
         [
             "# What telemetry costs",
             "",
-            f"P3 (resize → detect → filter) on a 1920×1080 JPEG, {len(off.wall_ms)} requests one after the other, then "
-            f"{len(off.throughput)} times {IN_FLIGHT} in flight; the systems took turns. The collectors ran on the "
-            "same machine, and are in the figures.",
+            f"P3 (resize → detect → filter) on a 1920×1080 JPEG, {len(off.wall_ms)} requests to each, "
+            f"one after the other in turns, then {len(off.throughput)} times {IN_FLIGHT} in flight. The collectors ran "
+            "on the same machine, and are in the figures.",
             "",
             f"{environment.date}, commit {environment.commit}, {environment.cpu}, {environment.cores} cores, Python "
             f"{environment.python}, load average at the start {environment.load_average}.",
             "",
-            "| traced | p50, ms | more than off | p95, ms | requests a second | than off | errors |",
+            "| telemetry | p50, ms | more than off, p50 of pairs | p95, ms | requests a second | than off | errors |",
             "| --- | --- | --- | --- | --- | --- | --- |",
             *rows,
             "",
         ]
     )
+
+
+def _more(measured: Measured, off: Measured) -> list[float]:
+    """Milliseconds than the request before or after it that went to the system without telemetry."""
+    return [ours - theirs for ours, theirs in zip(measured.wall_ms, off.wall_ms, strict=True)]
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -317,7 +317,7 @@ PLATFORM = Board(
         Panel(
             "Spans Made",
             "lines",
-            [("{{job}}", "sum by (job) (rate(otel_sdk_span_started[2m]))")],
+            [("{{job}}", "sum by (job) (rate(otel_sdk_processor_span_processed[2m]))")],
             unit="ops",
         ),
         Panel(
@@ -333,7 +333,7 @@ PLATFORM = Board(
                 (
                     "by {{job}}",
                     'sum by (job) (rate({__name__=~"otel_sdk_(exporter_span_exported|processor_span_processed)",'
-                    ' error_type!=""}[2m])) or sum by (job) (rate(otel_sdk_span_started[2m])) * 0',
+                    ' error_type!=""}[2m])) or sum by (job) (rate(otel_sdk_processor_span_processed[2m])) * 0',
                 ),
                 ("by the collector", "sum(rate(otelcol_exporter_send_failed_spans[2m])) or vector(0)"),
             ],

@@ -10,6 +10,7 @@ from opentelemetry import metrics, trace
 
 from imageflow.v1.execution_pb2 import Execution
 from imageflow_common.labels import BoundedLabel
+from imageflow_common.tally import Tally
 from imageflow_common.telemetry import duration_histogram
 from imageflow_common.utilization import utilization_gauge
 
@@ -48,17 +49,30 @@ class Measures:
             meter, "imageflow.orchestration.overhead", "Time of one execution in which no step ran, without waiting"
         )
         self._wait = duration_histogram(meter, "imageflow.queue.wait", "Waiting of one execution for its turn")
-        self._parts = meter.create_counter(
-            "imageflow.step.time.total", unit="s", description="Time of steps' successful attempts, by part"
+        self._parts = Tally(
+            meter,
+            "imageflow.step.time.total",
+            ("step.type", "part"),
+            unit="s",
+            description="Time of steps' successful attempts, by part",
         )
-        self._transport = meter.create_counter(
-            "imageflow.step.transport.total", description="Images sent to components, by how they travelled"
+        self._transport = Tally(
+            meter,
+            "imageflow.step.transport.total",
+            ("step.type", "transport"),
+            description="Images sent to components, by how they travelled",
         )
-        self._failed = meter.create_counter(
-            "imageflow.step.attempts.failed.total", description="Attempts that failed, by reason"
+        self._failed = Tally(
+            meter,
+            "imageflow.step.attempts.failed.total",
+            ("step.type", "reason"),
+            description="Attempts that failed, by reason",
         )
-        self._retried = meter.create_counter(
-            "imageflow.step.retries.total", description="Attempts made again, by the reason of the one before"
+        self._retried = Tally(
+            meter,
+            "imageflow.step.retries.total",
+            ("step.type", "reason"),
+            description="Attempts made again, by the reason of the one before",
         )
 
     def answered(self, span: trace.Span, component: str, answer: Answer) -> None:
@@ -72,17 +86,17 @@ class Measures:
             "encode": t.encode_ms,
         }
         for part, spent_ms in parts.items():
-            self._parts.add(spent_ms / 1e3, {"step.type": component, "part": part})
-        self._transport.add(1, {"step.type": component, "transport": answer.transport})
+            self._parts.add(spent_ms / 1e3, component, part)
+        self._transport.add(1, component, answer.transport)
         if span.is_recording():
             span.set_attributes({f"{part}_ms": round(spent_ms, 3) for part, spent_ms in parts.items()})
             span.set_attribute("transport", answer.transport)
 
     def failed(self, component: str, reason: str) -> None:
-        self._failed.add(1, {"step.type": component, "reason": self._reason(reason)})
+        self._failed.add(1, component, self._reason(reason))
 
     def retried(self, component: str, reason: str) -> None:
-        self._retried.add(1, {"step.type": component, "reason": self._reason(reason)})
+        self._retried.add(1, component, self._reason(reason))
 
     def finished(self, execution: Execution) -> None:
         """An execution ended."""

@@ -12,6 +12,7 @@ from opentelemetry import metrics, trace
 
 from imageflow_common.errors import ImageFlowError
 from imageflow_common.logs import EventLog
+from imageflow_common.tally import Tally
 from imageflow_common.telemetry import Spans, TracePlace, duration_histogram, place_of
 
 from .admission import Slot
@@ -97,7 +98,9 @@ class Instruments:
         meter = metrics.get_meter("imageflow", meter_provider=meters)
         self.spans = Spans(tracers)
         self.duration = duration_histogram(meter, "imageflow.pipeline.execution.duration", "Time of one execution")
-        self.steps = meter.create_counter("imageflow.step.executions.total", description="Steps that ended")
+        self.steps = Tally(
+            meter, "imageflow.step.executions.total", ("step.type", "status"), description="Steps that ended"
+        )
         self.measures = Measures(meter)
 
 
@@ -334,7 +337,7 @@ class Run:
     def _settle(self, step_id: StepId, outcome: StepOutcome) -> None:
         component = outcome.call.component_name if outcome.call else self._steps[step_id].call.component_name
         if outcome.attempts:
-            self.instruments.steps.add(1, {"step.type": component, "status": _step_status(outcome)})
+            self.instruments.steps.add(1, component, _step_status(outcome))
         times = self.times_of(step_id)
         log.info(
             "step.finished",

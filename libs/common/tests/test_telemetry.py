@@ -163,8 +163,8 @@ async def test_spans_and_metrics_arrive_as_the_requirements_name_them(
     assert shares.keys() == {"slots", "megapixels", "cpu", "memory"}
     assert (shares["slots"], shares["megapixels"]) == (0, 0)
     assert 0 < shares["memory"] < 1
-    made = collector.metrics["otel.sdk.span.started"].sum.data_points
-    assert sum(point.as_int for point in made) == 2
+    handed_over = collector.metrics["otel.sdk.processor.span.processed"].sum.data_points
+    assert sum(point.as_int for point in handed_over) == 2
 
 
 def test_a_collector_that_is_gone_does_not_keep_a_component_from_ending(serve_probe: Any) -> None:
