@@ -1,6 +1,6 @@
 """A real fault for each alert, until the real Prometheus says that it fires: how long that takes (R65).
 
-Four systems side by side, each with a collector and a Prometheus that asks every 15 seconds, as configured.
+Three systems side by side, each with a collector and a Prometheus that asks every 15 seconds, as configured.
 """
 
 from __future__ import annotations
@@ -133,8 +133,8 @@ def failing(folder: Path) -> Faults:
 
 
 def slow(folder: Path) -> Faults:
-    """Everything takes 1.5 s, and the orchestrator gets half of a core's time, in pieces."""
-    long, starved = "every execution takes 1.5 s", "the orchestrator is stopped for 40 ms of each 80"
+    """Everything takes 1.5 s, and the orchestrator gets a quarter of its time, in pieces."""
+    long, starved = "every execution takes 1.5 s", "the orchestrator is stopped for 120 ms of each 160"
     faults = Faults(
         {
             "PipelineExecutionLatencyHigh": long,
@@ -158,7 +158,7 @@ def starving(pid: int) -> Iterator[None]:
     def stop_and_go() -> None:
         while not done.wait(0.04):
             os.kill(pid, signal.SIGSTOP)
-            done.wait(0.04)
+            done.wait(0.12)
             os.kill(pid, signal.SIGCONT)
 
     thread = threading.Thread(target=stop_and_go)
@@ -185,20 +185,6 @@ def stuck(folder: Path) -> Faults:
     return faults
 
 
-def unreached(folder: Path) -> Faults:
-    """A hundred executions are accepted for a component that does not answer any more."""
-    faults = Faults({"ExecutionsNotBegun": "a component is stopped, then a hundred executions are accepted for it"})
-    with system(folder) as on:
-        well(on)
-        faults.since = time.monotonic()
-        os.kill(on.product.pids()["faulty"], signal.SIGSTOP)
-        eventually(lambda: on.http.get("/readyz").status_code == 503, within=60)
-        accept(on, component("late", 16))
-        faults.watch(on)
-        os.kill(on.product.pids()["faulty"], signal.SIGCONT)
-    return faults
-
-
 def accept(on: Stack, definition: dict[str, object], count: int = 100) -> None:
     for _ in range(count):
         asked = {"pipeline": {**definition, "timeout": "3600s"}, "inputPath": "uploads/small.jpg"}
@@ -207,7 +193,7 @@ def accept(on: Stack, definition: dict[str, object], count: int = 100) -> None:
 
 
 def test_a_real_fault_fires_each_alert(tmp_path: Path, otelcol_program: str) -> None:
-    made: list[Callable[[Path], Faults]] = [failing, slow, stuck, unreached]
+    made: list[Callable[[Path], Faults]] = [failing, slow, stuck]
     with ThreadPoolExecutor(len(made)) as pool:
         running = [pool.submit(each, tmp_path / each.__name__) for each in made]
         found = [each.result() for each in running]

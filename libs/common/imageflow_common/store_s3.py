@@ -36,7 +36,6 @@ from imageflow_common.store_s3_objects import (
     header_of,
     info_of,
     own_metadata,
-    sha256_of,
 )
 from imageflow_common.store_s3_read import open_range
 from imageflow_common.store_s3_start import make_bucket, require_bucket, require_conditional_writes
@@ -98,10 +97,9 @@ class S3Store:
 
     async def get(self, key: ObjectKey) -> StoredObject:
         key = parse_key(key)
-        answer, data = await self._client.read(Key=self._name(key))
+        answer, data, sha256 = await self._client.read_hashed(Key=self._name(key))
         info = info_of(key, answer)
-        if info.sha256 is not None:
-            check_sha256(info, await sha256_of(data))
+        check_sha256(info, sha256)
         return StoredObject(info, data)
 
     @asynccontextmanager

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import aiohttp
 from aiobotocore.config import AioConfig
 from aiobotocore.session import get_session
 from botocore.exceptions import ClientError
 
-from imageflow_common.errors import DataLoss, Unavailable
+from imageflow_common.errors import Unavailable
+from imageflow_common.store_s3_body import hashed_body, whole_body
 from imageflow_common.store_s3_errors import FAULTS, INCOMPLETE, code_of, our_error
 
 _ATTEMPTS = 3
 _CONNECT_SECONDS = 3.0
+
+T = TypeVar("T")
 
 Answer = dict[str, Any]
 """What a call of S3 answers, by the names of its API reference."""
@@ -89,13 +92,12 @@ class S3Client:
     async def read(self, **arguments: Any) -> tuple[Answer, bytes]:
         """GetObject with all its bytes. What breaks off is asked for again. Raises `DataLoss` for fewer bytes than
         were announced."""
-        async with self._at_work():
-            for _ in range(_ATTEMPTS - 1):
-                try:
-                    return await self._read(arguments)
-                except aiohttp.ClientPayloadError:
-                    continue
-            return await self._read(arguments)
+        return await self._read_again(arguments, whole_body)
+
+    async def read_hashed(self, **arguments: Any) -> tuple[Answer, bytes, str]:
+        """As `read`, with the SHA-256 of the bytes, which is computed while they arrive."""
+        answer, (data, sha256) = await self._read_again(arguments, hashed_body)
+        return answer, data, sha256
 
     async def signed(self, operation: str, lifetime: timedelta, **arguments: Any) -> str:
         """A URL that does one operation for whoever has it. Asks nothing of the server."""
@@ -123,13 +125,19 @@ class S3Client:
         answer: Answer = await getattr(self._client, operation)(Bucket=self._bucket, **arguments)
         return answer
 
-    async def _read(self, arguments: Answer) -> tuple[Answer, bytes]:
+    async def _read_again(self, arguments: Answer, take: Callable[[Any, int], Awaitable[T]]) -> tuple[Answer, T]:
+        async with self._at_work():
+            for _ in range(_ATTEMPTS - 1):
+                try:
+                    return await self._read(arguments, take)
+                except aiohttp.ClientPayloadError:
+                    continue
+            return await self._read(arguments, take)
+
+    async def _read(self, arguments: Answer, take: Callable[[Any, int], Awaitable[T]]) -> tuple[Answer, T]:
         answer: Answer = await self._client.get_object(Bucket=self._bucket, **arguments)
         async with answer["Body"] as body:
-            data: bytes = await body.read()
-        if len(data) != answer["ContentLength"]:
-            raise DataLoss("a stored object is truncated")
-        return answer, data
+            return answer, await take(body, answer["ContentLength"])
 
     @asynccontextmanager
     async def _at_work(self) -> AsyncIterator[None]:

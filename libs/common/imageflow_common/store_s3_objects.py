@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
-import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,7 +19,6 @@ WRITE_NAME = OWN_METADATA + "write"
 
 _SHA256 = re.compile("[0-9a-f]{64}")
 _UNKNOWN = "application/octet-stream"
-_INLINE_BYTES = 64 * 1024
 """Less is hashed in less time than a thread takes to begin."""
 
 
@@ -42,28 +39,6 @@ class Write:
         if self.if_absent:
             return {"IfNoneMatch": "*"}
         return {} if self.if_generation is None else {"IfMatch": self.if_generation}
-
-
-class Hash:
-    """SHA-256 of what passes by; much of it is worked on in a thread."""
-
-    def __init__(self) -> None:
-        self._hash = hashlib.sha256()
-
-    async def update(self, data: bytes | memoryview) -> None:
-        if len(data) <= _INLINE_BYTES:
-            self._hash.update(data)
-        else:
-            await asyncio.to_thread(self._hash.update, data)
-
-    def hex(self) -> str:
-        return self._hash.hexdigest()
-
-
-async def sha256_of(data: bytes | memoryview) -> str:
-    digest = Hash()
-    await digest.update(data)
-    return digest.hex()
 
 
 def header_of(sha256: str) -> str:

@@ -6,9 +6,10 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from imageflow_common.errors import InvalidArgument, Unavailable, WriteConflict
+from imageflow_common.hashing import Hash
 from imageflow_common.store import ObjectInfo, ObjectKey
 from imageflow_common.store_s3_client import Answer, S3Client
-from imageflow_common.store_s3_objects import Hash, check_sha256, info_of
+from imageflow_common.store_s3_objects import check_sha256, info_of
 
 RANGE_BYTES = 4 << 20
 """What is in memory of an object that is read."""

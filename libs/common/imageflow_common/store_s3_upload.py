@@ -14,16 +14,15 @@ from typing import Any
 from uuid import uuid4
 
 from imageflow_common.errors import ImageFlowError, ObjectNotFound, WriteConflict
+from imageflow_common.hashing import Hash, sha256_of
 from imageflow_common.store import BytesLike, ObjectInfo
 from imageflow_common.store_s3_client import Answer, S3Client
 from imageflow_common.store_s3_objects import (
     WRITE_NAME,
-    Hash,
     Write,
     header_of,
     info_of_put,
     own_metadata,
-    sha256_of,
 )
 
 PART_BYTES = 5 << 20
