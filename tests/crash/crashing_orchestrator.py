@@ -4,7 +4,7 @@
         python -m tests.crash.crashing_orchestrator
 
 All of this is in wrappers that are put around the real parts: the product has no code for it. Only the ledger is
-needed; it tells what was stored and published, and at SIGUSR1 how many asyncio tasks there are. CRASH_CLOCK is a file
+needed; it tells what was stored and published, and at SIGWINCH how many asyncio tasks there are. CRASH_CLOCK is a file
 with the seconds that the clock is wrong by, read at each look.
 """
 
@@ -222,7 +222,7 @@ def main() -> None:
         def count() -> None:
             ledger.write("tasks", "", len(asyncio.all_tasks()))
 
-        asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, count)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGWINCH, count)
         await serve(*settings)
 
     changed.serve = counted

@@ -56,7 +56,7 @@ async def tasks_of(stage: Stage, life: Life) -> int:
 
     ledger = stage.folder / "ledger"
     before = ledger.stat().st_size
-    life.process.send(signal.SIGUSR1)
+    life.process.send(signal.SIGWINCH)
 
     def counted() -> int:
         told = [entry for entry in read_ledger(ledger, start=before) if entry.what == "tasks"]

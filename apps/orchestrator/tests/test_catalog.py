@@ -248,6 +248,7 @@ async def test_the_registry_file_is_watched_and_a_faulty_one_changes_nothing(
     path.write_text(REGISTRY)
     settings = OrchestratorSettings(registry_file=path, registry_poll_seconds=0.005)
     watch = asyncio.create_task(watch_registry(at.catalog, settings))
+    await asyncio.sleep(0)  # it has read the file as it is
     try:
         for number, broken in enumerate((b"components: [", b"\xff\xfe", b"components: {x: {}}"), 1):
             await asyncio.to_thread(put, path, broken)
