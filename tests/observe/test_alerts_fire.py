@@ -37,7 +37,7 @@ ALERTS = {
     for each in group["rules"]
 }
 CALLERS = 75
-QUIET_SECONDS = 90
+QUIET_SECONDS = 60
 """How long all goes well before the fault: no alert may fire then."""
 LONGEST_SECONDS = 25 * 60
 
@@ -133,8 +133,8 @@ def failing(folder: Path) -> Faults:
 
 
 def slow(folder: Path) -> Faults:
-    """Everything takes 1.5 s, and the orchestrator gets a quarter of its time, in pieces."""
-    long, starved = "every execution takes 1.5 s", "the orchestrator is stopped for 120 ms of each 160"
+    """Everything takes 1.5 s, and the orchestrator gets a millisecond of sixteen."""
+    long, starved = "every execution takes 1.5 s", "the orchestrator is stopped for 15 ms after each that it runs"
     faults = Faults(
         {
             "PipelineExecutionLatencyHigh": long,
@@ -156,9 +156,9 @@ def starving(pid: int) -> Iterator[None]:
     done = threading.Event()
 
     def stop_and_go() -> None:
-        while not done.wait(0.04):
+        while not done.wait(0.001):
             os.kill(pid, signal.SIGSTOP)
-            done.wait(0.12)
+            done.wait(0.015)
             os.kill(pid, signal.SIGCONT)
 
     thread = threading.Thread(target=stop_and_go)

@@ -68,7 +68,8 @@ class StepTimes:
 @dataclass(frozen=True, slots=True)
 class RunResult:
     """What a run came to. `final` is the output image; None unless COMPLETED. `encoded` says whether the output
-    step's component encoded it as was asked. `busy_ms` is the time in which at least one step ran. `taken` are
+    step's component encoded it as was asked. `busy_ms` is the time in which at least one step ran, or waited for its
+    next attempt. `taken` are
     the steps whose outcome is that of an earlier run. `trace` is where its span is."""
 
     outcome: ExecutionOutcome
@@ -156,6 +157,7 @@ class Run:
     _tasks: dict[tuple[StepId, int], asyncio.Task[None]] = field(default_factory=dict)
     _times: dict[StepId, StepTimes] = field(default_factory=dict)
     _busy: _Busy = field(default_factory=_Busy)
+    _under_way: _Busy = field(default_factory=_Busy)
     _failed_for: dict[StepId, str] = field(default_factory=dict)
     _steps: dict[StepId, PlannedStep] = field(init=False)
     _group: asyncio.TaskGroup = field(init=False)
@@ -192,7 +194,7 @@ class Run:
                 pipeline = self.instruments.measures.pipeline(self.plan.pipeline_id)
                 self.instruments.duration.record(total, {"pipeline.id": pipeline, "status": status})
         taken = frozenset(self.taken.outcomes.keys() - self._times.keys())
-        busy_ms = self._busy.seconds * 1e3
+        busy_ms = self._under_way.seconds * 1e3
         return RunResult(outcome, final, self._encoded(outcome), self._times, busy_ms, total * 1e3, taken, self.trace)
 
     def times_of(self, step_id: StepId) -> StepTimes:
@@ -243,8 +245,10 @@ class Run:
         match effect:
             case StartAttempt():
                 self._busy.start()
+                self._under_way.start()
                 self._spawn(effect.step_id, effect.attempt, self._attempt(effect))
             case ScheduleRetry():
+                self._under_way.start()
                 self._spawn(effect.step_id, effect.attempt, self._retry(effect))
             case CancelAttempt():
                 if task := self._tasks.pop((effect.step_id, effect.attempt), None):
@@ -260,14 +264,17 @@ class Run:
         self._tasks[step_id, attempt] = self._group.create_task(work)
 
     async def _retry(self, effect: ScheduleRetry) -> None:
-        delay = effect.drawn(random.random()).total_seconds()  # noqa: S311 - spreads load, no secret
-        if perf_counter() + delay >= self._deadline:
-            self._on(RetryHopeless(effect.step_id, effect.attempt))
-            return
-        await asyncio.sleep(delay)
-        reason = self._failed_for.pop(effect.step_id, "")
-        self.instruments.measures.retried(self._steps[effect.step_id].call.component_name, reason)
-        self._on(RetryDue(effect.step_id, effect.attempt))
+        try:
+            delay = effect.drawn(random.random()).total_seconds()  # noqa: S311 - spreads load, no secret
+            if perf_counter() + delay >= self._deadline:
+                self._on(RetryHopeless(effect.step_id, effect.attempt))
+                return
+            await asyncio.sleep(delay)
+            reason = self._failed_for.pop(effect.step_id, "")
+            self.instruments.measures.retried(self._steps[effect.step_id].call.component_name, reason)
+            self._on(RetryDue(effect.step_id, effect.attempt))
+        finally:
+            self._under_way.stop()
 
     async def _attempt(self, start: StartAttempt) -> None:
         try:
@@ -281,6 +288,7 @@ class Run:
             self._on(event)
         finally:
             self._busy.stop()
+            self._under_way.stop()
             if self.slot is not None and not self._busy.running and not self._finished.done():
                 self.slot.release()
 
