@@ -117,6 +117,7 @@ def mixed_run(on: Stack, kafka: KafkaSettings) -> Ran:
     ran.cancelled = cancelled_run(on)
     ran.executions[ran.cancelled] = "cancelled"
     office = Office(kafka)
+    office.post(b"no request")  # which is set aside, with a warning
     for number in range(MESSAGES):
         wanted = request(f"message-{number}", pipeline_config={"pipelineId": "good"})
         office.post({**wanted, "input_data": {"input_path": "uploads/small.jpg"}})
