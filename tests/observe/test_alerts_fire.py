@@ -177,7 +177,7 @@ def stuck(folder: Path) -> Faults:
     with system(folder) as on:
         well(on)
         accept(on, component("patient", 2, retryPolicy={"maxRetries": 100, "backoffFactor": 1.0}))
-        eventually(lambda: on.http.get("/v1/executions?status=RUNNING").json()["executions"])
+        eventually(lambda: on.http.get("/v1/executions?status=RUNNING&pageSize=200").json()["executions"])
         faults.since = time.monotonic()
         os.kill(on.product.pids()["faulty"], signal.SIGSTOP)
         faults.watch(on)
