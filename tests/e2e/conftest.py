@@ -35,7 +35,7 @@ BY_ITS_GATEWAY = {
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    skip = pytest.mark.skip(reason="needs an `imageflow up` of its own")
+    skip = pytest.mark.skip(reason="not by the gateway alone: it looks into an `imageflow up` that it starts")
     for item in items:
         if ELSEWHERE and Path(__file__).parent in item.path.parents and item.path.stem not in BY_ITS_GATEWAY:
             item.add_marker(skip)

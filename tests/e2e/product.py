@@ -144,7 +144,7 @@ class Elsewhere:
     @property
     def data(self) -> Path:
         """Not here: who asks for it is skipped."""
-        pytest.skip("needs the files of an `imageflow up`")
+        pytest.skip("not by the gateway alone: it looks at files of an `imageflow up`")
 
     def footprints(self) -> dict[str, Footprint]:
         return {}

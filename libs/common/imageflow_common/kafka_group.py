@@ -152,11 +152,8 @@ class GroupMember:
         with self._lock:
             done = {partition: ledger.done for partition, (_, ledger) in self._ledgers.items()}
         ends = {partition: consumer.highwater(partition) for partition in done if partition in consumer.assignment()}
-        return {
-            partition.partition: max(0, end - (done[partition] or end))
-            for partition, end in ends.items()
-            if end is not None
-        }
+        known = {partition: end for partition, end in ends.items() if end is not None}
+        return {partition.partition: lag(end=end, done=done[partition]) for partition, end in known.items()}
 
     def _give(self, partition: TopicPartition, records: list[Any]) -> None:
         with self._lock:
@@ -237,6 +234,11 @@ class GroupMember:
     def _post(self, call: Callable[..., object], *arguments: object) -> None:
         with suppress(RuntimeError):  # the loop is closed
             self._loop.call_soon_threadsafe(call, *arguments)
+
+
+def lag(*, end: int, done: int | None) -> int:
+    """Messages of a partition that `end`s there and is `done` up to an offset; None: none of it was given yet."""
+    return 0 if done is None else max(0, end - done)
 
 
 def _mend_rejoin(consumer: Any) -> None:

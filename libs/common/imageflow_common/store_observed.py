@@ -4,7 +4,7 @@ whoever asks for readiness."""
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from datetime import timedelta
 from time import perf_counter
 from typing import Final
@@ -89,16 +89,10 @@ class ObservedStore:
     @asynccontextmanager
     async def open(self, key: ObjectKey, *, start: int = 0, end: int | None = None) -> AsyncIterator[ObjectReader]:
         """Observed until it is open: how fast it is read is its reader's affair."""
-        opening = self._store.open(key, start=start, end=end)
-        with self._observed("open", key):
-            reader = await opening.__aenter__()
-        try:
+        async with AsyncExitStack() as closing:
+            with self._observed("open", key):
+                reader = await closing.enter_async_context(self._store.open(key, start=start, end=end))
             yield reader
-        except BaseException as exc:
-            if not await opening.__aexit__(type(exc), exc, exc.__traceback__):
-                raise
-        else:
-            await opening.__aexit__(None, None, None)
 
     async def head(self, key: ObjectKey) -> ObjectInfo:
         with self._observed("head", key):
