@@ -242,7 +242,10 @@ async def end_with(exc: BaseException, context: Context, name: str, start: float
     if (seconds := retry_after_seconds(error)) is not None:
         trailing.append(("retry-after", seconds))
     _let_go(exc)
-    await context.abort(status_code(error), public_message(error), tuple(trailing))
+    try:
+        await context.abort(status_code(error), public_message(error), tuple(trailing))
+    except grpc.aio.InternalError:  # the caller's deadline was first, and gRPC does not know it yet: nobody is told
+        raise asyncio.CancelledError from None
 
 
 def _told_of(error: ImageFlowError) -> dict[str, Any]:

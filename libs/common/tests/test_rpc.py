@@ -296,6 +296,23 @@ async def test_a_deadline_that_passes_at_the_server_has_its_reason(ends: Ends) -
     assert from_rpc_error(raised.value).reason == "DEADLINE_EXCEEDED"
 
 
+async def test_a_call_that_ends_as_its_deadline_passes_is_no_fault_of_ours(
+    ends: Ends, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Some of these end before they have come, some while they are answered."""
+    call: Any = ends.channel.stream_unary("/acme.v1.EchoService/Say")
+    for _ in range(40):
+        codes = await asyncio.gather(*(_code_without_message(call, (10 + i) * 1e-4) for i in range(40)))
+        assert set(codes) <= {grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED}
+    assert [record.message for record in caplog.records if record.levelname == "ERROR"] == []
+
+
+async def _code_without_message(call: Any, timeout: float) -> grpc.StatusCode:
+    with pytest.raises(grpc.aio.AioRpcError) as raised:
+        await call(timeout=timeout)
+    return raised.value.code()
+
+
 @pytest.mark.parametrize("kind", ["Say", "Split"])
 async def test_a_call_that_ends_without_its_message_is_an_invalid_argument(ends: Ends, kind: str) -> None:
     make = ends.channel.stream_unary if kind == "Say" else ends.channel.stream_stream
