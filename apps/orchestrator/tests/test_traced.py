@@ -110,7 +110,7 @@ async def accept_message(on: Site, traceparent: str) -> None:
     await on.executions.accept(record)
 
 
-def test_a_record_keeps_the_first_link_and_the_latest() -> None:
+async def test_a_record_keeps_the_first_link_and_the_latest() -> None:
     record = ExecutionRecord()
     called()
     link_to_caller(record)

@@ -14,6 +14,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 
+from .recording import RecordingTracers
 from .telemetry import OTLP_ENDPOINT, ZIPKIN_ENDPOINT, resource_attributes
 from .utilization import observe_process
 
@@ -31,10 +32,9 @@ def start_export(*, service: str, version: str, flush_timeout_millis: int) -> Ca
     resource = Resource.create(resource_attributes(service=service, version=version, environ=os.environ))
     meters = MeterProvider(resource=resource, metric_readers=_readers(), views=[_WITHOUT_EXEMPLARS])
     metrics.set_meter_provider(meters)
-    # What it would count of each span as it begins and ends takes twice as long as the span itself.
-    tracers = TracerProvider(resource=resource, meter_provider=metrics.NoOpMeterProvider())
-    for exporter in _span_exporters(meters):
-        tracers.add_span_processor(BatchSpanProcessor(exporter, meter_provider=meters))
+    processors = [BatchSpanProcessor(exporter, meter_provider=meters) for exporter in _span_exporters(meters)]
+    sampler = TracerProvider(shutdown_on_exit=False).sampler  # of OTEL_TRACES_SAMPLER
+    tracers = RecordingTracers(resource, sampler, processors)
     trace.set_tracer_provider(tracers)
     meter = metrics.get_meter("imageflow.process")  # of its own: a meter's gauges of one name share one callback
     observe_process(meter, service)
@@ -43,8 +43,7 @@ def start_export(*, service: str, version: str, flush_timeout_millis: int) -> Ca
 
     def stop() -> None:
         logging.getLogger().removeHandler(counter)
-        tracers.force_flush(flush_timeout_millis)
-        tracers.shutdown()
+        tracers.shutdown(flush_timeout_millis)
         meters.shutdown(timeout_millis=flush_timeout_millis)
 
     return stop

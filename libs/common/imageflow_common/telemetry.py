@@ -36,7 +36,8 @@ Metadata: TypeAlias = "Iterable[tuple[str, str | bytes]]"
 
 def configure_telemetry(*, service: str, version: str) -> Callable[[], None]:
     """Starts exporting if an endpoint is configured; answers what to call before the process ends."""
-    if not (os.environ.get(OTLP_ENDPOINT) or os.environ.get(ZIPKIN_ENDPOINT)):
+    disabled = os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
+    if disabled or not (os.environ.get(OTLP_ENDPOINT) or os.environ.get(ZIPKIN_ENDPOINT)):
         return lambda: None
     from ._telemetry_sdk import start_export  # the SDK costs 20 MB and 0.2 s
 
@@ -75,15 +76,8 @@ class Spans:
         if self._tracer is None:
             return _NO_SPAN
         start = None if begun is None else wall_nanoseconds(begun)
-        ours = kind is not trace.SpanKind.SERVER  # how a call ended says `count_failed_call`
-        return self._tracer.start_as_current_span(
-            name,
-            attributes=attributes,
-            kind=kind,
-            start_time=start,
-            record_exception=ours,
-            set_status_on_exception=ours,
-        )
+        span = self._tracer.start_span(name, attributes=attributes, kind=kind, start_time=start)
+        return _Entered(span, told_how=kind is trace.SpanKind.SERVER)  # how a call ended says `count_failed_call`
 
     def detached(
         self, name: str, attributes: Mapping[str, str | int], *, parent: TracePlace, links: Sequence[TracePlace]
@@ -99,9 +93,31 @@ class Spans:
         context = Context()
         if parent.trace_id:
             context = trace.set_span_in_context(trace.NonRecordingSpan(parent.context()), context)
-        return self._tracer.start_as_current_span(
+        span = self._tracer.start_span(
             name, context=context, attributes=attributes, links=[trace.Link(each.context()) for each in linked]
         )
+        return _Entered(span)
+
+
+class _Entered:
+    """A span as the current one, until the block ends; an error that ends it is recorded, unless others tell of it."""
+
+    __slots__ = ("_span", "_token", "_told_how")
+
+    def __init__(self, span: trace.Span, *, told_how: bool = False) -> None:
+        self._span = span
+        self._told_how = told_how
+
+    def __enter__(self) -> trace.Span:
+        self._token = otel_context.attach(trace.set_span_in_context(self._span))
+        return self._span
+
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
+        otel_context.detach(self._token)
+        if isinstance(error, Exception) and not self._told_how:
+            self._span.record_exception(error)
+            self._span.set_status(trace.StatusCode.ERROR, f"{type(error).__name__}: {error}")
+        self._span.end()
 
 
 def count_failed_call(method: str, error: ImageFlowError) -> None:
