@@ -5,9 +5,12 @@ Three systems side by side, each with a collector and a Prometheus that asks eve
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -15,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -60,7 +64,7 @@ class Faults:
             time.sleep(1)
 
 
-def component(name: str, width: int, **more: object) -> dict[str, object]:
+def component(name: str, width: int, **more: object) -> dict[str, Any]:
     step = {"stepId": "one", "componentName": "faulty", "parameters": {"width": width}, **more}
     return {"pipelineId": name, "version": "1.0.0", "steps": [step]}
 
@@ -133,8 +137,8 @@ def failing(folder: Path) -> Faults:
 
 
 def slow(folder: Path) -> Faults:
-    """Everything takes 1.5 s, and the orchestrator gets a millisecond of sixteen."""
-    long, starved = "every execution takes 1.5 s", "the orchestrator is stopped for 15 ms after each that it runs"
+    """Everything takes 1.5 s, and the orchestrator gets 1 ms of 26."""
+    long, starved = "every execution takes 1.5 s", "the orchestrator is stopped for 25 ms of 26"
     faults = Faults(
         {
             "PipelineExecutionLatencyHigh": long,
@@ -145,29 +149,46 @@ def slow(folder: Path) -> Faults:
     )
     with system(folder) as on:
         well(on)
+        on.define(after_many_steps(component("long", 2)))
         faults.since = time.monotonic()
-        with starving(on.product.pids()["orchestrator"]), asking(on, {"slow": 1}, threads=CALLERS, pause=0.05):
+        with starving(on.product.pids()["orchestrator"]), asking(on, {"long": 1}, threads=CALLERS, pause=0.05):
             faults.watch(on)
     return faults
 
 
+def after_many_steps(definition: dict[str, Any]) -> dict[str, Any]:
+    """The same behind a dozen steps that take next to no time: between each and the next it is the orchestrator's turn,
+    which is to be missed now and then."""
+    steps: list[dict[str, Any]] = [
+        {"stepId": f"quick-{number}", "componentName": "resize", "parameters": {"width": 32, "height": 32}}
+        for number in range(12)
+    ]
+    chain = [*steps, *definition["steps"]]
+    for before, step in itertools.pairwise(chain):
+        step["dependencies"] = [before["stepId"]]
+    return {**definition, "steps": chain}
+
+
 @contextmanager
 def starving(pid: int) -> Iterator[None]:
-    done = threading.Event()
-
-    def stop_and_go() -> None:
-        while not done.wait(0.001):
-            os.kill(pid, signal.SIGSTOP)
-            done.wait(0.015)
+    """By a process of its own: a thread of this one would wait for its turn, and the orchestrator run meanwhile."""
+    with subprocess.Popen([sys.executable, "-c", _STOP_AND_GO, str(pid)]) as stopper:
+        try:
+            yield
+        finally:
+            stopper.kill()
+            stopper.wait()
             os.kill(pid, signal.SIGCONT)
 
-    thread = threading.Thread(target=stop_and_go)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()
+
+_STOP_AND_GO = """
+import os, signal, sys, time
+while True:
+    os.kill(int(sys.argv[1]), signal.SIGSTOP)
+    time.sleep(0.025)
+    os.kill(int(sys.argv[1]), signal.SIGCONT)
+    time.sleep(0.001)
+"""
 
 
 def stuck(folder: Path) -> Faults:
@@ -185,7 +206,7 @@ def stuck(folder: Path) -> Faults:
     return faults
 
 
-def accept(on: Stack, definition: dict[str, object], count: int = 100) -> None:
+def accept(on: Stack, definition: dict[str, Any], count: int = 100) -> None:
     for _ in range(count):
         asked = {"pipeline": {**definition, "timeout": "3600s"}, "inputPath": "uploads/small.jpg"}
         answer = on.http.post("/v1/executions", json=asked)
