@@ -29,7 +29,7 @@ from imageflow.v1.component_pb2 import (
 from .allocator import giving_back_freed_memory, keep_freed_memory
 from .component import Component, describe
 from .descriptors import own_descriptors
-from .errors import DeadlineExceeded, Overloaded, PermissionDenied
+from .errors import DeadlineExceeded, Overloaded, PermissionDenied, Unavailable
 from .images import ImageLimits
 from .lifetime import Lifetime, living
 from .logs import EventLog, configure_logs, log_with
@@ -43,6 +43,7 @@ from .utilization import utilization_gauge
 
 log = EventLog(__name__)
 
+STUCK_SECONDS = 5.0
 _RETRY_AFTER = timedelta(milliseconds=200)
 
 
@@ -104,6 +105,8 @@ class ComponentServer:
         self._processor = Processor(component, shared=shared, limits=limits)
         self._admission = Admission(settings.max_in_flight, settings.max_megapixels_in_flight)
         self._averages = _Averages()
+        self._outlived: dict[asyncio.Future[ComponentResponse], float] = {}
+        """Since when what is computed still is so for nobody."""
         self._threads = ThreadPoolExecutor(settings.max_running, thread_name_prefix=component.name)
         self._spans = Spans()
         meter = metrics.get_meter("imageflow")
@@ -117,10 +120,20 @@ class ComponentServer:
         """Requests that are waiting or computed, given up by their callers or not."""
         return self._admission.requests
 
+    def stuck(self) -> str:
+        """Why nothing can be computed: no thread comes back from calls that were over long ago; empty when one has."""
+        now = perf_counter()
+        longest = [now - since for since in list(self._outlived.values()) if now - since > STUCK_SECONDS]
+        if len(longest) < self._settings.max_running:
+            return ""
+        return f"all {len(longest)} threads compute what nobody waits for, for up to {max(longest):.0f} s"
+
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def describe(self, request: DescribeRequest, context: Context) -> DescribeResponse:
+        if reason := self.stuck():
+            raise Unavailable(f"{self._component.name}: {reason}", reason="WORKERS_STUCK")
         response = DescribeResponse()
         response.CopyFrom(self._description)
         capability = Capability(request.shared_memory_capability_name, request.shared_memory_capability)
@@ -151,6 +164,8 @@ class ComponentServer:
             job.lifetime.give_up()
             if work.cancel():  # no thread has begun it, and none will
                 self._admission.release(megapixels)
+            elif job.answer.cancelled():
+                self._outlived[job.answer] = perf_counter()
             if isinstance(exc, TimeoutError):
                 raise DeadlineExceeded(f"{self._component.name} took longer than {timeout:.3g} s") from exc
             raise
@@ -172,6 +187,7 @@ class ComponentServer:
 
     def _end(self, job: _Job, outcome: ComponentResponse | BaseException) -> None:
         self._admission.release(job.megapixels)
+        self._outlived.pop(job.answer, None)
         if job.answer.done():  # it was given up
             self._processor.discard_output(job.request)
         elif isinstance(outcome, BaseException):
@@ -249,7 +265,7 @@ async def serve_component(
     unready: Unready | None = None,
 ) -> int:
     """Serves until SIGTERM or SIGINT, then ends in order. Tells the port it took by `on_ready`; its health follows
-    `unready`. Answers how many requests are computed still, because they outlived the grace period."""
+    `unready` and its threads. Answers how many requests are computed still, because they outlived the grace period."""
     end = wait_for_signal()
     shared = SharedDirectory(settings.shared_directory) if settings.shared_directory else None
     server = ComponentServer(component, settings, shared)
@@ -257,7 +273,11 @@ async def serve_component(
     process_service = component.descriptors.service(component.service_name)
     envelope: dict[str, Any] = {"Process.input": ComponentRequest, "Process.output": ComponentResponse}
     names = [process_service.full_name, describe_service.full_name]
-    reason = await why_unready(unready)
+
+    def why() -> str:
+        return server.stuck() or (unready() if unready is not None else "")
+
+    reason = await why_unready(why)
     running = await start_server(
         settings,
         [
@@ -272,7 +292,7 @@ async def serve_component(
     if on_ready is not None:
         on_ready(running.port)
     try:
-        async with giving_back_freed_memory(), keeping_health(running, names, unready, known=reason):
+        async with giving_back_freed_memory(), keeping_health(running, names, why, known=reason):
             await end
     finally:
         await running.stop()

@@ -16,6 +16,7 @@ from typing import Any
 
 import grpc
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from imageflow.v1.component_pb2 import ComponentRequest, DescribeRequest, DescribeResponse
 from imageflow_common.errors import (
@@ -55,13 +56,19 @@ def gate(tmp_path: Path) -> Gate:
 
 
 async def _error_of(call: Any) -> ImageFlowError:
+    error = await _error_or_none(call)
+    assert error is not None, "the call succeeded"
+    return error
+
+
+async def _error_or_none(call: Any) -> ImageFlowError | None:
     try:
         await call
     except grpc.aio.AioRpcError as exc:
         return from_rpc_error(exc)
     except asyncio.CancelledError:
         return Cancelled()
-    pytest.fail("the call succeeded")
+    return None
 
 
 async def _free(served: Any, channel: grpc.aio.Channel, request: ComponentRequest) -> None:
@@ -88,11 +95,7 @@ async def test_a_served_component_describes_itself(serve_probe: Any, tmp_path: P
     shared = SharedDirectory(tmp_path / "shm")
     capability = shared.grant("o1")
     async with served.channel() as channel:
-        method = channel.unary_unary(
-            "/imageflow.v1.ComponentService/Describe",
-            DescribeRequest.SerializeToString,
-            DescribeResponse.FromString,
-        )
+        method = _describe(channel)
         for secret, sees in (("", False), ("0" * 64, False), (capability.secret, True)):
             request = DescribeRequest(shared_memory_capability_name="o1", shared_memory_capability=secret)
             description = await method(request, timeout=10)
@@ -144,6 +147,38 @@ async def test_a_call_that_is_given_up_keeps_its_slot_until_its_thread_ends(
         assert type(await _error_of(served.call(channel, probe_request()))) is Overloaded
         gate.open()
         await _free(served, channel, probe_request())
+
+
+async def test_a_component_whose_threads_do_not_come_back_says_so_until_one_does(
+    serve_probe: Any, probe_request: Make, gate: Gate, eventually: Any
+) -> None:
+    served = serve_probe(max_in_flight=4, max_running=1)
+    async with served.channel() as channel:
+        method = _describe(channel)
+        check = health_pb2_grpc.HealthStub(channel).Check
+        gone = await _error_of(served.call(channel, probe_request(**gate.parameters), timeout=0.3))
+        assert type(gone) is DeadlineExceeded
+        while not isinstance(error := await _error_or_none(method(DescribeRequest(), timeout=10)), ImageFlowError):
+            assert (await check(health_pb2.HealthCheckRequest())).status == health_pb2.HealthCheckResponse.SERVING
+            await asyncio.sleep(0.1)
+        assert (error.reason, type(error)) == ("WORKERS_STUCK", Unavailable)
+        assert "probe: all 1 threads compute what nobody waits for" in error.message
+        await _has_health(channel, health_pb2.HealthCheckResponse.NOT_SERVING)
+        gate.open()
+        await _has_health(channel, health_pb2.HealthCheckResponse.SERVING)
+        assert (await method(DescribeRequest(), timeout=10)).component_name == "probe"
+
+
+def _describe(channel: grpc.aio.Channel) -> Any:
+    return channel.unary_unary(
+        "/imageflow.v1.ComponentService/Describe", DescribeRequest.SerializeToString, DescribeResponse.FromString
+    )
+
+
+async def _has_health(channel: grpc.aio.Channel, status: int) -> None:
+    async for told in health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(), timeout=30):
+        if told.status == status:
+            return
 
 
 async def test_a_call_that_waits_gives_its_slot_back_at_once(
