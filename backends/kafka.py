@@ -11,9 +11,12 @@ import base64
 import os
 import shutil
 import socket
+import ssl
+import struct
 import subprocess
 import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import ClassVar
 
@@ -34,6 +37,9 @@ _PROJECT = f"""<project>
 """
 _COPY = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies"
 _JAVA = ("-Xms128m", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:MaxMetaspaceSize=128m")
+_SERVED = ("plain", "sasl", "tls")
+_WHAT_VERSIONS = struct.pack(">ihhih", 10, 18, 0, 1, -1)
+"""A request of https://kafka.apache.org/protocol that a broker answers to everybody: ApiVersions, of nobody."""
 _LOGIN = "org.apache.kafka.common.security.{kind}LoginModule required"
 
 
@@ -41,7 +47,7 @@ class KafkaServer(Server):
     """Keeps its data, so that a killed broker starts again with what it acknowledged."""
 
     name = "kafka"
-    ports_needed: ClassVar[tuple[str, ...]] = ("plain", "sasl", "tls", "controller", "proxied")
+    ports_needed: ClassVar[tuple[str, ...]] = (*_SERVED, "controller", "proxied")
 
     def __init__(self, directory: Path) -> None:
         super().__init__(directory)
@@ -85,11 +91,20 @@ class KafkaServer(Server):
     def ready(self) -> bool:
         """It opens its listeners when it has read its log and is registered with its controller."""
         try:
-            for name in ("plain", "sasl", "tls"):
-                socket.create_connection(("127.0.0.1", self.ports[name]), timeout=1).close()
+            return all(self._answers(name) for name in _SERVED)
         except OSError:
             return False
-        return True
+
+    def _answers(self, listener: str) -> bool:
+        """Whether it says which versions it understands, as it does to everybody."""
+        with ExitStack() as closing:
+            connection = socket.create_connection(("127.0.0.1", self.ports[listener]), timeout=1)
+            closing.callback(connection.close)
+            if listener == "tls":
+                trust = ssl.create_default_context(cafile=self.ca_file)
+                connection = closing.enter_context(trust.wrap_socket(connection, server_hostname="localhost"))
+            connection.sendall(_WHAT_VERSIONS)
+            return bool(connection.recv(4))
 
     def settings(self) -> Mapping[str, str]:
         return {"IMAGEFLOW_KAFKA_BOOTSTRAP_SERVERS": self.bootstrap_servers, "IMAGEFLOW_KAFKA_CREATE_TOPICS": "true"}
