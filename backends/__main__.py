@@ -8,17 +8,18 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 
 from backends.cache import cache_directory
-from backends.known import DEFAULT, SERVERS, TESTED
-from backends.server import CannotStart, Server
+from backends.known import DEFAULT, SERVERS, TESTED, given, ours, start
+from backends.server import CannotStart
 
 
 def main() -> int:
     asked = _arguments()
-    servers = [_server(name) for name in asked.names or _UNNAMED[asked.action]]
     try:
-        _ACTIONS[asked.action](servers)
+        _ACTIONS[asked.action](asked.names or _UNNAMED[asked.action])
     except CannotStart as fault:
         print(fault, file=sys.stderr)
         return 1
@@ -36,39 +37,39 @@ def _arguments() -> argparse.Namespace:
     return asked
 
 
-def _server(name: str) -> Server:
-    return SERVERS[name](cache_directory() / "run" / name)
+def _directory(name: str) -> Path:
+    return cache_directory() / "run" / name
 
 
-def _up(servers: list[Server]) -> None:
-    for server in servers:
-        print(f"{server.name}: starting", file=sys.stderr)
-        server.start()
-        print(f"{server.name}: ready, state and log in {server.directory}", file=sys.stderr)
-        for name, value in server.settings().items():
-            print(f"export {name}={shlex.quote(value)}")
+def _up(names: Sequence[str]) -> None:
+    for name in names:
+        print(f"{name}: starting", file=sys.stderr)
+        server = start(name, _directory(name))
+        print(f"{name}: ready, {server.runs_as()}", file=sys.stderr)
+        for variable, value in server.settings().items():
+            print(f"export {variable}={shlex.quote(value)}")
 
 
-def _down(servers: list[Server]) -> None:
-    for server in servers:
-        server.stop()
+def _down(names: Sequence[str]) -> None:
+    for name in names:
+        ours(name, _directory(name)).stop()
 
 
-def _status(servers: list[Server]) -> None:
-    for server in servers:
-        process = server.process()
-        print(f"{server.name}: {'not running' if process is None else f'process {process.pid}'}")
+def _status(names: Sequence[str]) -> None:
+    for name in names:
+        known = [server.runs_as() for server in (given(name, _directory(name)), ours(name, _directory(name))) if server]
+        print(f"{name}: {'; '.join(filter(None, known)) or 'not running'}")
 
 
-def _install(servers: list[Server]) -> None:
+def _install(names: Sequence[str]) -> None:
     """What cannot be had is said; the tests that need it say so too."""
-    for server in servers:
+    for name in names:
         try:
-            server.install()
+            ours(name, _directory(name)).install()
         except CannotStart as fault:
-            print(f"{server.name} cannot be had: {fault}", file=sys.stderr)
+            print(f"{name} cannot be had: {fault}", file=sys.stderr)
         else:
-            print(f"{server.name}: installed", file=sys.stderr)
+            print(f"{name}: installed", file=sys.stderr)
 
 
 _ACTIONS = {"up": _up, "down": _down, "status": _status, "install": _install}

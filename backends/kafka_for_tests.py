@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from backends.given import GivenKafka
 from backends.kafka import KafkaServer
 from backends.running import running
 from imageflow_common.kafka_settings import KafkaSettings
@@ -22,7 +23,7 @@ def kafka_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaServ
 @pytest.fixture
 def kafka_settings(request: pytest.FixtureRequest) -> KafkaSettings:
     """The broker that the environment names, else the session's own; under a prefix that no other test has."""
-    named = os.environ.get("IMAGEFLOW_BACKENDS_KAFKA_SERVERS")
+    named = os.environ.get(GivenKafka.variable)
     servers = named or request.getfixturevalue("kafka_server").bootstrap_servers
     return KafkaSettings(
         bootstrap_servers=servers,

@@ -1,9 +1,12 @@
-"""The servers there are, by name."""
+"""The servers there are, by name, and the ways to them."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from pathlib import Path
 
+from backends.given import Given, GivenKafka, GivenS3
 from backends.kafka import KafkaServer
 from backends.kubernetes import Kubernetes
 from backends.loki import Loki
@@ -32,3 +35,21 @@ TESTED: tuple[str, ...] = tuple(
 )
 """What `install` installs when no name is given: all that `make test` needs. Those that take minutes to build are left
 to `make prove`."""
+_GIVEN: Mapping[str, type[Given]] = {SeaweedFS.name: GivenS3, MinIO.name: GivenS3, KafkaServer.name: GivenKafka}
+
+
+def given(name: str, directory: Path) -> Given | None:
+    """The one that the environment names instead."""
+    kind = _GIVEN.get(name)
+    return kind(directory) if kind and os.environ.get(kind.variable) else None
+
+
+def ours(name: str, directory: Path) -> Server:
+    return SERVERS[name](directory)
+
+
+def start(name: str, directory: Path) -> Server:
+    """The given one, else ours. Raises CannotStart."""
+    server = given(name, directory) or ours(name, directory)
+    server.start()
+    return server

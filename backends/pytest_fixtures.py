@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from backends.given import GivenMinIO
+from backends.given import GivenS3
 from backends.minio import MinIO
 from backends.running import running
 from backends.s3 import ACCESS_KEY, SECRET_KEY, S3Server
@@ -22,8 +22,7 @@ _buckets = itertools.count()
 def minio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     """The one that the environment names, else the session's own."""
     folder = tmp_path_factory.mktemp("minio")
-    url = os.environ.get("IMAGEFLOW_BACKENDS_S3_URL")
-    yield from running(GivenMinIO(folder, url) if url else MinIO(folder))
+    yield from running(GivenS3(folder) if os.environ.get(GivenS3.variable) else MinIO(folder))
 
 
 @pytest.fixture(scope="session")

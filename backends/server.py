@@ -1,4 +1,4 @@
-"""One server as a process of this machine: started detached, found again by its pid file, ended by its process id."""
+"""One server, as a process of this machine: started detached, found again by its pid file, ended by its process id."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Server(ABC):
     def start(self) -> None:
         """Install it, start it where it isn't running, and wait until it is ready. Raises `CannotStart`."""
         self.install()
-        if self.process() is None:
+        if self.runs_as() is None:
             self.prepare()
             self._launch()
         self.wait_until_ready()
@@ -71,7 +71,7 @@ class Server(ABC):
     def wait_until_ready(self, seconds: float = START_SECONDS) -> None:
         until = time.monotonic() + seconds
         while not self.ready():
-            if self.process() is None:
+            if self.runs_as() is None:
                 raise CannotStart(f"{self.name} ended while starting:\n{self._last_lines()}")
             if time.monotonic() > until:
                 raise CannotStart(f"{self.name} was not ready after {seconds:g} s:\n{self._last_lines()}")
@@ -107,6 +107,11 @@ class Server(ABC):
 
     def resume(self) -> None:
         self._running().send_signal(signal.SIGCONT)
+
+    def runs_as(self) -> str | None:
+        """What it runs as and where its log is, in words; None where it does not run."""
+        process = self.process()
+        return None if process is None else f"process {process.pid}, log in {self.directory / 'log'}"
 
     def process(self) -> psutil.Process | None:
         """The running process, None when there is none (another process with its old id is not it)."""

@@ -27,7 +27,7 @@ def settings(kafka_server: KafkaServer, kafka_settings: KafkaSettings) -> Iterat
     settings = kafka_settings.model_copy(update=own)
     create_topics(settings, ["news", "work", "work-dlq"])
     yield settings
-    if (process := kafka_server.process()) is not None and process.status() == "stopped":
+    if kafka_server.runs_as():
         kafka_server.resume()
     kafka_server.start()
 

@@ -23,7 +23,7 @@ def test_a_broker_that_was_killed_starts_again_with_what_it_acknowledged(
         producer.send(topic, b"%d" % number, partition=0).get(timeout=10)
     before = kafka_server.ports
     kafka_server.kill()
-    assert kafka_server.process() is None
+    assert kafka_server.runs_as() is None
     kafka_server.start()
     assert kafka_server.ports == before
     consumer = KafkaConsumer(bootstrap_servers=kafka_server.bootstrap_servers)
