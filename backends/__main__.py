@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from backends.cache import cache_directory
-from backends.known import DEFAULT, SERVERS, TESTED, given, ours, start
+from backends.known import DEFAULT, SERVERS, TESTED, given, install, ours, start
 from backends.server import CannotStart
 
 
@@ -51,13 +51,23 @@ def _up(names: Sequence[str]) -> None:
 
 
 def _down(names: Sequence[str]) -> None:
+    """All that can be ended; then what could not is said."""
+    faults: list[str] = []
     for name in names:
-        ours(name, _directory(name)).stop()
+        for server in ours(name, _directory(name)):
+            try:
+                server.stop()
+            except CannotStart as fault:
+                faults.append(f"{name}: {fault}")
+    if faults:
+        raise CannotStart("\n".join(faults))
 
 
 def _status(names: Sequence[str]) -> None:
     for name in names:
-        known = [server.runs_as() for server in (given(name, _directory(name)), ours(name, _directory(name))) if server]
+        known = [
+            server.runs_as() for server in (given(name, _directory(name)), *ours(name, _directory(name))) if server
+        ]
         print(f"{name}: {'; '.join(filter(None, known)) or 'not running'}")
 
 
@@ -65,7 +75,7 @@ def _install(names: Sequence[str]) -> None:
     """What cannot be had is said; the tests that need it say so too."""
     for name in names:
         try:
-            ours(name, _directory(name)).install()
+            install(name, _directory(name))
         except CannotStart as fault:
             print(f"{name} cannot be had: {fault}", file=sys.stderr)
         else:

@@ -20,7 +20,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import ClassVar
 
-from backends.cache import finish, finished, installing
+from backends.cache import cache_directory, finish, finished, installing
 from backends.certificates import make_certificates
 from backends.server import CannotStart, Server
 
@@ -48,6 +48,7 @@ class KafkaServer(Server):
 
     name = "kafka"
     ports_needed: ClassVar[tuple[str, ...]] = (*_SERVED, "controller", "proxied")
+    bound: ClassVar[str] = "127.0.0.1"
 
     def __init__(self, directory: Path) -> None:
         super().__init__(directory)
@@ -62,16 +63,27 @@ class KafkaServer(Server):
     def ca_file(self) -> Path:
         return self.directory / "tls" / "ca.pem"
 
+    @property
+    def jars(self) -> Path:
+        return cache_directory() / self.name / "lib"
+
+    @property
+    def data(self) -> Path:
+        return self.directory / "data"
+
+    @property
+    def keystore(self) -> Path:
+        return self.directory / "tls" / "server.pem"
+
     def install(self) -> None:
         for needed in ("java", "mvn", "openssl"):
             if shutil.which(needed) is None:
                 raise CannotStart(f"needs {needed}: Kafka is fetched by Maven, and runs on Java 17 or later")
-        with installing("kafka") as folder:
-            self._jars = folder / "lib"
+        with installing(self.name) as folder:
             if finished(folder, VERSION):
                 return
             (folder / "pom.xml").write_text(_PROJECT)
-            fetched = _run("mvn", "-B", "-q", _COPY, f"-DoutputDirectory={self._jars}", cwd=folder)
+            fetched = _run("mvn", "-B", "-q", _COPY, f"-DoutputDirectory={self.jars}", cwd=folder)
             if fetched.returncode:
                 raise CannotStart(f"needs Kafka's jars: {fetched.stdout[-2_000:]}")
             finish(folder, VERSION)
@@ -80,13 +92,24 @@ class KafkaServer(Server):
         """Certificates, configuration and an empty log are made once."""
         if not self.ca_file.exists():
             make_certificates(self.ca_file.parent)
-        (self.directory / "server.properties").write_text(self._properties())
-        if not (self.directory / "data" / "meta.properties").exists():
-            self._format()
+        (self.directory / "server.properties").write_text(self.properties())
+        if not (self.data / "meta.properties").exists():
+            formatted = _run(*self.formatting(), cwd=self.directory)
+            if formatted.returncode:
+                raise CannotStart(f"kafka could not make its log: {formatted.stdout[-2_000:]}")
+
+    def formatting(self) -> Sequence[str]:
+        """What makes an empty log, beside `server.properties`."""
+        scram = [f"SCRAM-SHA-{bits}=[name={USER},password={PASSWORD}]" for bits in (256, 512)]
+        return [
+            *("java", "-Xmx128m", "-XX:TieredStopAtLevel=1", "-cp", f"{self.jars}/*", "kafka.tools.StorageTool"),
+            *("format", "--standalone", f"--cluster-id={_cluster_id()}", "-c", "server.properties"),
+            *(argument for user in scram for argument in ("--add-scram", user)),
+        ]
 
     def command(self) -> Sequence[str]:
         quiet = "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"
-        return ["java", *_JAVA, quiet, "-cp", f"{self._jars}/*", "kafka.Kafka", "server.properties"]
+        return ["java", *_JAVA, quiet, "-cp", f"{self.jars}/*", "kafka.Kafka", "server.properties"]
 
     def ready(self) -> bool:
         """It opens its listeners when it has read its log and is registered with its controller."""
@@ -96,7 +119,7 @@ class KafkaServer(Server):
             return False
 
     def _answers(self, listener: str) -> bool:
-        """Whether it says which versions it understands, as it does to everybody."""
+        """That something listens is not enough: before a container an engine does."""
         with ExitStack() as closing:
             connection = socket.create_connection(("127.0.0.1", self.ports[listener]), timeout=1)
             closing.callback(connection.close)
@@ -109,38 +132,27 @@ class KafkaServer(Server):
     def settings(self) -> Mapping[str, str]:
         return {"IMAGEFLOW_KAFKA_BOOTSTRAP_SERVERS": self.bootstrap_servers, "IMAGEFLOW_KAFKA_CREATE_TOPICS": "true"}
 
-    def _format(self) -> None:
-        scram = [f"SCRAM-SHA-{bits}=[name={USER},password={PASSWORD}]" for bits in (256, 512)]
-        formatted = _run(
-            *("java", "-Xmx128m", "-XX:TieredStopAtLevel=1", "-cp", f"{self._jars}/*", "kafka.tools.StorageTool"),
-            *("format", "--standalone", f"--cluster-id={_cluster_id()}", "-c", "server.properties"),
-            *(argument for user in scram for argument in ("--add-scram", user)),
-            cwd=self.directory,
-        )
-        if formatted.returncode:
-            raise CannotStart(f"kafka could not make its log: {formatted.stdout[-2_000:]}")
-
-    def _properties(self) -> str:
-        addresses = {name: f"127.0.0.1:{port}" for name, port in self.ports.items()}
-        served = ",".join(f"{name.upper()}://{addresses[name]}" for name in ("plain", "sasl", "tls"))
-        proxied, proxy = f"PROXIED://{addresses['proxied']}", f"PROXIED://127.0.0.1:{self.proxy_port}"
+    def properties(self) -> str:
+        """Its configuration."""
+        controller = f"127.0.0.1:{self.ports['controller']}"
+        listeners = [f"{name.upper()}://{self.bound}:{self.ports[name]}" for name in (*_SERVED, "proxied")]
+        reached = [f"{name.upper()}://127.0.0.1:{self.ports[name]}" for name in _SERVED]
         protocols = {"PLAIN": "PLAINTEXT", "PROXIED": "PLAINTEXT", "CONTROLLER": "PLAINTEXT"}
         protocols |= {"SASL": "SASL_PLAINTEXT", "TLS": "SASL_SSL"}
-        tls = self.ca_file.parent / "server.pem"
         lines = {
             "process.roles": "broker,controller",
             "node.id": "1",
-            "controller.quorum.bootstrap.servers": addresses["controller"],
+            "controller.quorum.bootstrap.servers": controller,
             "controller.listener.names": "CONTROLLER",
-            "listeners": f"{served},{proxied},CONTROLLER://{addresses['controller']}",
-            "advertised.listeners": f"{served},{proxy}",
+            "listeners": ",".join([*listeners, f"CONTROLLER://{controller}"]),
+            "advertised.listeners": ",".join([*reached, f"PROXIED://127.0.0.1:{self.proxy_port}"]),
             "listener.security.protocol.map": ",".join(f"{name}:{protocol}" for name, protocol in protocols.items()),
             "inter.broker.listener.name": "PLAIN",
-            "log.dirs": str(self.directory / "data"),
+            "log.dirs": str(self.data),
             "auto.create.topics.enable": "false",
             "sasl.enabled.mechanisms": "PLAIN,SCRAM-SHA-256,SCRAM-SHA-512",
             "ssl.keystore.type": "PEM",
-            "ssl.keystore.location": str(tls),
+            "ssl.keystore.location": str(self.keystore),
             **_SMALL,
             **_SOON,
         }

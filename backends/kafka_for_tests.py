@@ -8,16 +8,18 @@ from collections.abc import Iterator
 
 import pytest
 
+from backends.container import ContainedKafka
 from backends.given import GivenKafka
 from backends.kafka import KafkaServer
-from backends.running import running
+from backends.running import PULL_SECONDS, running
 from imageflow_common.kafka_settings import KafkaSettings
 
 
 @pytest.fixture(scope="session")
 def kafka_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaServer]:
     """A broker of this session's own, which a test may kill and start again."""
-    yield from running(KafkaServer(tmp_path_factory.mktemp("kafka")))
+    folder = tmp_path_factory.mktemp("kafka")
+    yield from running(KafkaServer(folder), contained=ContainedKafka(folder, pull_seconds=PULL_SECONDS))
 
 
 @pytest.fixture

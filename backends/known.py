@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from backends.container import Contained, ContainedKafka, ContainedMinIO, start_either, with_engine
 from backends.given import Given, GivenKafka, GivenS3
 from backends.kafka import KafkaServer
 from backends.kubernetes import Kubernetes
@@ -35,6 +36,7 @@ TESTED: tuple[str, ...] = tuple(
 )
 """What `install` installs when no name is given: all that `make test` needs. Those that take minutes to build are left
 to `make prove`."""
+_CONTAINED: Mapping[str, type[Contained]] = {MinIO.name: ContainedMinIO, KafkaServer.name: ContainedKafka}
 _GIVEN: Mapping[str, type[Given]] = {SeaweedFS.name: GivenS3, MinIO.name: GivenS3, KafkaServer.name: GivenKafka}
 
 
@@ -44,12 +46,28 @@ def given(name: str, directory: Path) -> Given | None:
     return kind(directory) if kind and os.environ.get(kind.variable) else None
 
 
-def ours(name: str, directory: Path) -> Server:
-    return SERVERS[name](directory)
+def ours(name: str, directory: Path) -> Sequence[Server]:
+    """The process, and before it the container, where there may be one. One of them runs at most."""
+    return [kind(directory) for kind in (_CONTAINED.get(name), SERVERS[name]) if kind]
+
+
+def install(name: str, directory: Path) -> None:
+    """What the process needs, and the image where an engine can have it. Raises CannotStart."""
+    *contained, process = ours(name, directory)
+    try:
+        process.install()
+    finally:
+        for server in contained:
+            with_engine(server, server.install)
 
 
 def start(name: str, directory: Path) -> Server:
-    """The given one, else ours. Raises CannotStart."""
-    server = given(name, directory) or ours(name, directory)
-    server.start()
-    return server
+    """The given one, else whichever of ours can be had. Raises CannotStart."""
+    if server := given(name, directory):
+        server.start()
+        return server
+    *contained, process = ours(name, directory)
+    if contained:
+        return start_either(contained[0], process)
+    process.start()
+    return process

@@ -14,6 +14,12 @@ from backends.s3 import ACCESS_KEY, SECRET_KEY, S3Server
 from backends.server import CannotStart
 
 VERSION = "v0.0.0-20260212201848-7aac2a2c5b7c"
+VARIABLES = {
+    "MINIO_ROOT_USER": ACCESS_KEY,
+    "MINIO_ROOT_PASSWORD": SECRET_KEY,
+    "MINIO_BROWSER": "off",
+    "MINIO_UPDATE": "off",
+}
 _BUILD_SECONDS = 1800
 
 
@@ -39,13 +45,7 @@ class MinIO(S3Server):
         return [str(_binary()), "server", str(self.data), "--address", address, "--quiet"]
 
     def environment(self) -> Mapping[str, str]:
-        return {
-            **os.environ,
-            "MINIO_ROOT_USER": ACCESS_KEY,
-            "MINIO_ROOT_PASSWORD": SECRET_KEY,
-            "MINIO_BROWSER": "off",
-            "MINIO_UPDATE": "off",
-        }
+        return {**os.environ, **VARIABLES}
 
 
 class SecureMinIO(MinIO):

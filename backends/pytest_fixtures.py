@@ -8,9 +8,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from backends.container import ContainedMinIO
 from backends.given import GivenS3
 from backends.minio import MinIO
-from backends.running import running
+from backends.running import PULL_SECONDS, running
 from backends.s3 import ACCESS_KEY, SECRET_KEY, S3Server
 from backends.seaweedfs import SeaweedFS
 from imageflow_common.store_s3_client import Credentials, S3Config
@@ -22,7 +23,10 @@ _buckets = itertools.count()
 def minio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     """The one that the environment names, else the session's own."""
     folder = tmp_path_factory.mktemp("minio")
-    yield from running(GivenS3(folder) if os.environ.get(GivenS3.variable) else MinIO(folder))
+    if os.environ.get(GivenS3.variable):
+        yield from running(GivenS3(folder))
+    else:
+        yield from running(MinIO(folder), contained=ContainedMinIO(folder, pull_seconds=PULL_SECONDS))
 
 
 @pytest.fixture(scope="session")

@@ -7,18 +7,25 @@ from typing import TypeVar
 
 import pytest
 
+from backends.container import start_either
 from backends.server import CannotStart, Server
 
 S = TypeVar("S", bound=Server)
+PULL_SECONDS = 60.0
+"""A test has 120 s with its fixtures. `python -m backends install` has more."""
 
 
-def running(server: S) -> Iterator[S]:
-    """Starts it, and ends it behind whoever asked; the test is skipped where there is none to be had."""
+def running(server: S, *, contained: S | None = None) -> Iterator[S]:
+    """Starts it, or `contained` where an engine can, and ends it behind whoever asked; the test is skipped where there
+    is none to be had."""
     try:
-        server.start()
+        started = start_either(contained, server) if contained else server
+        started.start()
     except CannotStart as exc:
         pytest.skip(f"needs {server.name}: {exc}")
     try:
-        yield server
+        yield started
     finally:
-        server.kill()
+        for each in (server, contained):
+            if each:
+                each.discard()

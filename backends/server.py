@@ -101,6 +101,10 @@ class Server(ABC):
                 continue
         process.wait(STOP_SECONDS)
 
+    def discard(self) -> None:
+        """End it at once, and leave nothing of it outside `directory`."""
+        self.kill()
+
     def pause(self) -> None:
         """SIGSTOP: it keeps its connections and answers nothing."""
         self._running().send_signal(signal.SIGSTOP)

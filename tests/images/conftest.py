@@ -14,8 +14,8 @@ from .containers import System, podman, system
 
 
 @pytest.fixture(scope="session")
-def built() -> None:
-    """Every image of this tree. Skips but in `make prove`, and where none can be built."""
+def stand_ins() -> None:
+    """The images that ours start from. Skips but in `make prove`, and where none can be built."""
     if os.environ.get("IMAGEFLOW_PROVE") != "1":
         pytest.skip("the images: make prove")
     os.environ["IMAGEFLOW_ENGINE"] = "buildah"
@@ -24,6 +24,11 @@ def built() -> None:
     except (SystemExit, subprocess.CalledProcessError) as exc:
         pytest.skip(f"needs podman: {exc}")
     images.make_stand_ins()
+
+
+@pytest.fixture(scope="session")
+def built(stand_ins: None) -> None:
+    """Every image of this tree."""
     for name in (*images.SERVICES, images.GATEWAY):
         images.build(name)
 

@@ -25,7 +25,7 @@ from tests.e2e import pictures
 from tests.e2e.callers import MIB, Rpc, connect, grpc_refusal
 
 from .containers import USER, Network, address_of, eventually, network, podman, ready, state_of
-from .test_compose import make_minio
+from .stand_ins import make_minio
 
 pytestmark = pytest.mark.timeout(600)
 

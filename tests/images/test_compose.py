@@ -1,48 +1,30 @@
-"""compose.yaml as it stands: the whole system on MinIO and Kafka. Those two are the real servers in images made here,
-which take what their makers' images take, for those cannot be fetched on every machine."""
+"""compose.yaml as it stands: the whole system on MinIO and Kafka, in images made here."""
 
 from __future__ import annotations
 
 import json
-import os
 import secrets
 import shutil
 import socket
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from kafka import KafkaConsumer
 
-from backends.cache import cache_directory
-from backends.kafka import KafkaServer
-from backends.minio import MinIO
 from tests.e2e import pictures
 from tests.e2e.callers import Callers, connect
 from tools import images
 
 from .containers import ENVIRONMENT, eventually, podman, ready
+from .stand_ins import make_kafka, make_minio
 
 pytestmark = pytest.mark.timeout(900)
 
 COMPOSE = images.TOP / "compose.yaml"
-_KAFKA_ENTRY = """
-import os, subprocess
-names = {name: value for name, value in os.environ.items() if name.startswith("KAFKA_")}
-with open("/tmp/server.properties", "w") as file:
-    for name, value in names.items():
-        file.write(name.removeprefix("KAFKA_").lower().replace("_", ".") + "=" + value + "\\n")
-java = ["/jvm/bin/java", "-Xmx256m", "-cp", "/jars/*"]
-cluster = ["-t", "MkU3OEVBNTcwNTJENDM2Qk", "-c", "/tmp/server.properties", "--ignore-formatted"]
-subprocess.run([*java, "kafka.tools.StorageTool", "format", *cluster], check=True)
-os.execv(java[0], [*java, "kafka.Kafka", "/tmp/server.properties"])
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +37,8 @@ class Composed:
 def composed(built: None) -> Iterator[Composed]:
     if shutil.which("podman-compose") is None:
         pytest.skip("needs podman-compose")
-    make_servers()
+    make_minio()
+    make_kafka()
     ports = {f"{name}_PORT": str(_free_port()) for name in ("GATEWAY", "MINIO", "KAFKA")}
     project = f"imageflow-test-{secrets.token_hex(4)}"
 
@@ -78,35 +61,6 @@ def _free_port() -> int:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         return int(taken.getsockname()[1])
-
-
-def make_servers() -> None:
-    make_minio()
-    jvm = Path(os.path.realpath(shutil.which("java") or "")).parents[1]
-    with tempfile.TemporaryDirectory() as folder:
-        kafka = KafkaServer(Path(folder, "kafka"))
-        kafka.install()
-        shutil.copytree(cache_directory() / "kafka" / "lib", f"{folder}/jars")
-        shutil.copytree(jvm, f"{folder}/jvm", ignore_dangling_symlinks=True)
-        Path(folder, "entry.py").write_text(_KAFKA_ENTRY)
-        lines = ["COPY jars /jars", "COPY jvm /jvm", "COPY entry.py /entry.py", 'CMD ["python3", "/entry.py"]']
-        _make_server("kafka", folder, lines)
-
-
-def make_minio() -> str:
-    """Answers its image's name."""
-    with tempfile.TemporaryDirectory() as folder:
-        minio = MinIO(Path(folder, "minio"))
-        minio.install()
-        shutil.copy2(minio.command()[0], f"{folder}/minio-server")
-        return _make_server("minio", folder, ["COPY minio-server /usr/local/bin/minio", 'ENTRYPOINT ["minio"]'])
-
-
-def _make_server(name: str, folder: str, lines: list[str]) -> str:
-    Path(folder, "Dockerfile").write_text("\n".join([f"FROM {images.base_of('resize')}", *lines, ""]))
-    image = str(yaml.safe_load(COMPOSE.read_text())["services"][name]["image"])
-    images.build_folder(folder, image)
-    return image
 
 
 def _inspected(key: str) -> dict[str, Any]:

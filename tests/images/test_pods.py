@@ -20,7 +20,7 @@ from tests.kubernetes.test_agreement import quantity
 
 from .containers import address_of, eventually, podman, ready
 from .pods import pods_of, secrets_of
-from .test_compose import make_servers
+from .stand_ins import make_kafka, make_minio
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -43,7 +43,8 @@ class Pods:
 def pods(built: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pods]:
     if shutil.which("java") is None:
         pytest.skip("needs java")
-    make_servers()
+    make_minio()
+    make_kafka()
     folder, network = tmp_path_factory.mktemp("pods"), f"imageflow-test-{secrets.token_hex(4)}"
     credentials = {
         "minio-credentials": {
