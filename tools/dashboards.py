@@ -176,7 +176,7 @@ PLATFORM = Board(
             "lines",
             [(f"p{round(share * 100)}", _quantile(share, "imageflow_orchestration_overhead")) for share in (0.5, 0.95)],
             unit="s",
-            about="Time of an execution in which no step ran.",
+            about="Time of an execution between its steps, and on the way to and from each.",
         ),
         Panel(
             "Failed Attempts by Reason",

@@ -46,7 +46,7 @@ class Measures:
         self._reason = BoundedLabel(MAX_REASONS)
         self._meter = meter
         self._overhead = duration_histogram(
-            meter, "imageflow.orchestration.overhead", "Time of one execution in which no step ran, without waiting"
+            meter, "imageflow.orchestration.overhead", "Time of one execution between its steps and on the way to each"
         )
         self._wait = duration_histogram(meter, "imageflow.queue.wait", "Waiting of one execution for its turn")
         self._parts = Tally(
@@ -99,8 +99,10 @@ class Measures:
         self._retried.add(1, component, self._reason(reason))
 
     def finished(self, execution: Execution) -> None:
-        """An execution ended."""
-        self._overhead.record(execution.timings.overhead_ms / 1e3)
+        """An execution ended. An orchestrator that has too much to do is late where a step's answer waits to be read,
+        which is on the way."""
+        on_the_way_ms = sum(each.timings.transport_ms for each in execution.results.values())
+        self._overhead.record((execution.timings.overhead_ms + on_the_way_ms) / 1e3)
         self._wait.record(execution.timings.queue_ms / 1e3)
 
     def watch(
