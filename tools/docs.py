@@ -24,7 +24,7 @@ from imageflow.v1.component_pb2 import DescribeResponse
 from imageflow_common.component import Component
 from imageflow_common.kafka_settings import KafkaSettings
 from imageflow_common.schema import Parameter
-from imageflow_common.settings import ComponentSettings, ServerSettings
+from imageflow_common.settings import ComponentSettings, ServerSettings, variable
 from imageflow_detect.app import DetectSettings, build
 from imageflow_detect.backend import OnnxBackend
 from imageflow_detect.detect import Detector
@@ -178,10 +178,14 @@ def own_fields(settings: Settings) -> list[str]:
 def settings_table(settings: Settings, names: Iterable[str]) -> str:
     said = docstrings(settings)
     rows = [
-        (f"`{settings.model_config['env_prefix']}{name.upper()}`", setting_default(settings, name), said[name])
+        (f"`{variable(settings, name)}`", setting_default(settings, name), said[name] + live_mark(settings, name))
         for name in names
     ]
     return table(["Variable", "Default", "What it is"], rows)
+
+
+def live_mark(settings: Settings, name: str) -> str:
+    return " *Live.*" if issubclass(settings, ServerSettings) and name in settings.LIVE else ""
 
 
 def setting_default(settings: Settings, name: str) -> str:

@@ -44,7 +44,7 @@ class DetectSettings(ComponentSettings):
     models_required: bool = False
     """Whether detect does not serve while there is no model in it, as in a container whose volume is missing."""
     max_in_flight: PositiveInt = 20
-    timeout_seconds: float = 60.0
+    timeout_seconds: PositiveSeconds = 60.0
     triton_url: Annotated[str, AfterValidator(_address)] | None = None
     """`HOST:PORT` of an NVIDIA Triton's gRPC, which runs the models; unset: ONNX Runtime does, in the process."""
     triton_timeout_seconds: PositiveSeconds = 10.0

@@ -68,12 +68,31 @@ class Admission:
         max_bytes: int | None = None,
     ) -> None:
         self._bytes = ByteBudget(max_bytes)
-        self._max_running = max_running
-        self._max_per_namespace = max_running_per_namespace or max_running
-        self._max_waiting = max_waiting
         self._classes = {priority: _Class(priority) for priority in Priority}
         self._running: dict[str, int] = {}
         self._waiting = 0
+        self.change(
+            max_running=max_running,
+            max_waiting=max_waiting,
+            max_running_per_namespace=max_running_per_namespace,
+            max_bytes=max_bytes,
+        )
+
+    def change(
+        self,
+        *,
+        max_running: int,
+        max_waiting: int,
+        max_running_per_namespace: int | None = None,
+        max_bytes: int | None = None,
+    ) -> None:
+        """Other bounds from now on. Who waits and fits within them has his turn at once; what runs, waits or is held
+        past them goes on."""
+        self.max_running = max_running
+        self._max_per_namespace = max_running_per_namespace or max_running
+        self._max_waiting = max_waiting
+        self._bytes.max_bytes = max_bytes
+        self._grant()
 
     @property
     def running(self) -> int:
@@ -127,7 +146,7 @@ class Admission:
         self._grant()
 
     def _free(self, namespace: str) -> bool:
-        return self.running < self._max_running and self._running.get(namespace, 0) < self._max_per_namespace
+        return self.running < self.max_running and self._running.get(namespace, 0) < self._max_per_namespace
 
     def _join(self, waiting: _Class) -> None:
         """A class that had nobody waiting gains nothing from the time it was away."""
@@ -136,7 +155,7 @@ class Admission:
             waiting.time = max(waiting.time, min(others, default=waiting.time))
 
     def _grant(self) -> None:
-        while self.running < self._max_running and (chosen := self._next()) is not None:
+        while self.running < self.max_running and (chosen := self._next()) is not None:
             waiting, namespace = chosen
             waiter = waiting.take(namespace)
             self._waiting -= 1
@@ -158,13 +177,13 @@ class ByteBudget:
     """Bounds the bytes of images that executions hold in memory, running and waiting; None: no bound."""
 
     def __init__(self, max_bytes: int | None) -> None:
-        self._max_bytes = max_bytes
+        self.max_bytes = max_bytes
         self._held = 0
 
     @contextmanager
     def hold(self, size_bytes: int) -> Iterator[None]:
         """Raises Overloaded when the budget is used up. One image is always taken: other limits refuse it."""
-        if self._max_bytes is not None and self._held and self._held + size_bytes > self._max_bytes:
+        if self.max_bytes is not None and self._held and self._held + size_bytes > self.max_bytes:
             raise Overloaded(f"images of {self._held} bytes are in flight", retry_after=_RETRY_AFTER)
         self._held += size_bytes
         try:

@@ -11,7 +11,7 @@ from datetime import timedelta
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import grpc
 
@@ -23,6 +23,7 @@ from imageflow_common.kafka_settings import KafkaSettings
 from imageflow_common.logs import EventLog, configure_logs
 from imageflow_common.rpc import RunningServer, run, service_handler, start_server, wait_for_signal
 from imageflow_common.settings import load_settings
+from imageflow_common.settings_live import LiveSettings
 from imageflow_common.shared import SharedDirectory
 from imageflow_common.store_observed import ObservedStore
 from imageflow_common.telemetry import configure_telemetry
@@ -81,6 +82,7 @@ class Orchestrator:
     shared_queue: SharedQueue | None
     """Where there is a broker; else one orchestrator of all on the store has `queue`."""
     janitor: Janitor
+    settings: LiveSettings[OrchestratorSettings]
     handlers: list[grpc.GenericRpcHandler]
     service_names: list[str]
 
@@ -123,12 +125,7 @@ async def build(settings: OrchestratorSettings, kafka: KafkaSettings = WITHOUT_K
         catalog=catalog,
         caller=StepCaller(caller, catalog, transport),
         transport=transport,
-        admission=Admission(
-            max_running=settings.max_running_executions,
-            max_waiting=settings.max_waiting_executions,
-            max_running_per_namespace=settings.max_running_executions_per_namespace,
-            max_bytes=settings.max_bytes_in_flight,
-        ),
+        admission=Admission(**_bounds(settings)),
         instruments=instruments,
         max_image_bytes=settings.max_image_bytes,
         process_records=settings.process_records,
@@ -145,9 +142,13 @@ async def build(settings: OrchestratorSettings, kafka: KafkaSettings = WITHOUT_K
         max_pending=settings.max_pending_executions,
         retention=retention,
     )
-    instruments.measures.watch(
-        engine.admission, executions.backlog, bus.queue if bus else None, max_running=settings.max_running_executions
-    )
+
+    def change(changed: OrchestratorSettings) -> None:
+        engine.admission.change(**_bounds(changed))
+        executions.max_pending = changed.max_pending_executions
+
+    live = LiveSettings(settings, change)
+    instruments.measures.watch(engine.admission, executions.backlog, bus.queue if bus else None)
     janitor = Janitor(store, records, retention=retention, period=timedelta(seconds=settings.janitor_period_seconds))
     shared = None
     if bus is not None:
@@ -160,8 +161,8 @@ async def build(settings: OrchestratorSettings, kafka: KafkaSettings = WITHOUT_K
             at_once=kafka.max_in_flight,
         )
         shared = SharedQueue(bus.queue, bus.prepare, executions, requests, events)
-    degraded = [store.degraded, *([bus.degraded] if bus is not None else [])]
-    dependencies = Dependencies(catalog, store, bus.degraded if bus is not None else None)
+    degraded = [store.degraded, live.degraded, *([bus.degraded] if bus is not None else [])]
+    dependencies = Dependencies(catalog, store, bus.degraded if bus is not None else None, live)
     reruns, watcher = Reruns(planner, store, records), Watcher(executions, events)
     services: dict[str, Any] = {
         "PipelineService": PipelineApi(engine, executions, planner, definitions, catalog),
@@ -184,8 +185,24 @@ async def build(settings: OrchestratorSettings, kafka: KafkaSettings = WITHOUT_K
         closing.push_async_callback(events.close if bus is None else bus.close)
         closing.push_async_callback(queue.let_go)  # when nothing runs any more
         yield Orchestrator(
-            caller, catalog, dependencies, engine, executions, queue, shared, janitor, handlers, list(names)
+            caller, catalog, dependencies, engine, executions, queue, shared, janitor, live, handlers, list(names)
         )
+
+
+class _Bounds(TypedDict):
+    max_running: int
+    max_waiting: int
+    max_running_per_namespace: int
+    max_bytes: int
+
+
+def _bounds(settings: OrchestratorSettings) -> _Bounds:
+    return _Bounds(
+        max_running=settings.max_running_executions,
+        max_waiting=settings.max_waiting_executions,
+        max_running_per_namespace=settings.max_running_executions_per_namespace,
+        max_bytes=settings.max_bytes_in_flight,
+    )
 
 
 async def serve(settings: OrchestratorSettings, kafka: KafkaSettings = WITHOUT_KAFKA) -> None:
@@ -193,7 +210,7 @@ async def serve(settings: OrchestratorSettings, kafka: KafkaSettings = WITHOUT_K
     end = asyncio.ensure_future(wait_for_signal())
     async with giving_back_freed_memory(), build(settings, kafka) as orchestrator:
         running = await _start(orchestrator, settings)
-        async with asyncio.TaskGroup() as background:
+        async with orchestrator.settings.watched(), asyncio.TaskGroup() as background:
             watching = [
                 background.create_task(orchestrator.catalog.watch()),
                 background.create_task(orchestrator.caller.watch()),

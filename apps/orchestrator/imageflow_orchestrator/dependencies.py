@@ -10,11 +10,13 @@ from typing import Final
 
 from imageflow_common.errors import ImageFlowError, ObjectNotFound
 from imageflow_common.logs import EventLog
+from imageflow_common.settings_live import LiveSettings
 from imageflow_common.store import parse_key
 from imageflow_common.store_observed import ObservedStore
 
 from .catalog import LiveCatalog
 from .records import now
+from .settings import OrchestratorSettings
 
 log = EventLog(__name__)
 
@@ -37,10 +39,17 @@ class Dependency:
 class Dependencies:
     """Looks every few seconds, and when asked; remembers when each came to be as it is."""
 
-    def __init__(self, catalog: LiveCatalog, store: ObservedStore, broker: Callable[[], list[str]] | None) -> None:
+    def __init__(
+        self,
+        catalog: LiveCatalog,
+        store: ObservedStore,
+        broker: Callable[[], list[str]] | None,
+        settings: LiveSettings[OrchestratorSettings] | None = None,
+    ) -> None:
         self._catalog = catalog
         self._store = store
         self._broker = broker
+        self._settings = settings
         self._known: dict[tuple[str, str], Dependency] = {}
 
     async def watch(self) -> None:
@@ -54,6 +63,8 @@ class Dependencies:
         found = {("component", name): reason for name, reason in self._catalog.reasons().items()}
         found["registry", "file"] = self._catalog.registry_fault
         found["store", "objects"] = await self._store_reason()
+        if self._settings is not None and self._settings.directory is not None:
+            found["settings", "directory"] = self._settings.fault
         if self._broker is not None:
             found["broker", "kafka"] = "; ".join(self._broker())
         for (kind, name), reason in found.items():

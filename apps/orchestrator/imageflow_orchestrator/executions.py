@@ -75,7 +75,7 @@ class Executions:
         self.store = store
         self._records = records
         self._events = events
-        self._max_pending = max_pending
+        self.max_pending = max_pending
         self._pending = Pending(records)
         self._lifecycle = Lifecycle(records, events, retention)
         self._cancelling = Cancelling(records, self.live, lambda execution: self._share.pass_on(execution))
@@ -156,7 +156,7 @@ class Executions:
         taken by another request, Overloaded when too many are pending.
         """
         pending = self._count_pending() + self._claiming.total()
-        if pending >= self._max_pending or self._stopping:
+        if pending >= self.max_pending or self._stopping:
             raise Overloaded(f"{pending} executions are pending", retry_after=_OVERLOADED_FOR)
         return await self.accept_child(record)
 

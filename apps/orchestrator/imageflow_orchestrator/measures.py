@@ -105,9 +105,7 @@ class Measures:
         self._overhead.record((execution.timings.overhead_ms + on_the_way_ms) / 1e3)
         self._wait.record(execution.timings.queue_ms / 1e3)
 
-    def watch(
-        self, admission: Admission, backlog: Callable[[], Backlog], queue: Lagging | None, *, max_running: int
-    ) -> None:
+    def watch(self, admission: Admission, backlog: Callable[[], Backlog], queue: Lagging | None) -> None:
         """Reports how many executions run and wait, and how far the broker is behind, each time that metrics are
         collected."""
 
@@ -127,7 +125,7 @@ class Measures:
 
         def slots(_options: metrics.CallbackOptions) -> Iterable[metrics.Observation]:
             labels = {"component": "orchestrator", "resource_type": "slots"}
-            return [metrics.Observation(admission.running / max_running, labels)]
+            return [metrics.Observation(admission.running / admission.max_running, labels)]
 
         self._meter.create_observable_gauge(
             "imageflow.executions",

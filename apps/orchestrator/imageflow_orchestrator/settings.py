@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, SecretStr
 
@@ -12,6 +12,14 @@ from imageflow_common.settings import PositiveInt, PositiveSeconds, ServerSettin
 
 class OrchestratorSettings(ServerSettings):
     """What the orchestrator takes besides what every server does."""
+
+    LIVE: ClassVar[frozenset[str]] = ServerSettings.LIVE | {
+        "max_running_executions",
+        "max_running_executions_per_namespace",
+        "max_waiting_executions",
+        "max_bytes_in_flight",
+        "max_pending_executions",
+    }
 
     store_url: Annotated[str, Field(pattern=r"^(file://.+|s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/.*)?)$")] = (
         "file://./imageflow-data/store"

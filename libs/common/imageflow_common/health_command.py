@@ -9,14 +9,22 @@ from __future__ import annotations
 import grpc
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from .settings import ServerSettings, load_settings
+from .settings import Port, ServerSettings, load_settings
 
 _TIMEOUT_SECONDS = 3.0
 
 
+class HealthSettings(BaseSettings):
+    """The variable alone: a service whose directory of settings is faulty goes on, and is healthy."""
+
+    model_config = SettingsConfigDict(env_prefix="IMAGEFLOW_")
+    port: Port = ServerSettings.model_fields["port"].default
+
+
 def main() -> None:
-    address = f"127.0.0.1:{load_settings(ServerSettings).port}"
+    address = f"127.0.0.1:{load_settings(HealthSettings).port}"
     with grpc.insecure_channel(address) as channel:
         try:
             status = HealthStub(channel).Check(HealthCheckRequest(), timeout=_TIMEOUT_SECONDS).status

@@ -118,9 +118,15 @@ def configure_logs(*, service: str, version: str, style: Literal["json", "text"]
     _levels[DEBUG_SIGNAL], _levels[USUAL_SIGNAL] = logging.DEBUG, logging.getLogger().level
 
 
+def set_level(level: str) -> None:
+    """From now on, and by `USUAL_SIGNAL`."""
+    logging.getLogger().setLevel(level)
+    _levels[USUAL_SIGNAL] = logging.getLogger().level
+
+
 def set_level_by(number: int) -> None:
-    """What the two signals do: `DEBUG_SIGNAL` has everything logged, `USUAL_SIGNAL` what the process was started
-    with."""
+    """What the two signals do: `DEBUG_SIGNAL` has everything logged, `USUAL_SIGNAL` what the settings
+    say."""
     level = _levels.get(number)
     if level is not None:
         logging.getLogger().setLevel(level)

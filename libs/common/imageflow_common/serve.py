@@ -37,6 +37,7 @@ from .process import Processor
 from .readiness import Unready, keeping_health, why_unready
 from .rpc import Context, came_through_gateway, run, service_handler, start_server, time_remaining, wait_for_signal
 from .settings import ComponentSettings, load_settings
+from .settings_live import LiveSettings
 from .shared import Capability, SharedDirectory
 from .telemetry import Spans, configure_telemetry, duration_histogram
 from .utilization import utilization_gauge
@@ -127,6 +128,14 @@ class ComponentServer:
         if len(longest) < self._settings.max_running:
             return ""
         return f"all {len(longest)} threads compute what nobody waits for, for up to {max(longest):.0f} s"
+
+    def change(self, settings: ComponentSettings) -> None:
+        """Takes over the bounds, and the time that requests to come may take; never the number of threads. What is in
+        flight past a bound goes on, and nothing is admitted until enough of it has ended."""
+        self._settings = settings
+        self._admission.max_requests = settings.max_in_flight
+        self._admission.max_megapixels = settings.max_megapixels_in_flight
+        self._description = self._describe()
 
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
@@ -291,8 +300,9 @@ async def serve_component(
     log.info("component.ready", component=component.name, version=component.version, port=running.port)
     if on_ready is not None:
         on_ready(running.port)
+    live = LiveSettings(settings, server.change)
     try:
-        async with giving_back_freed_memory(), keeping_health(running, names, why, known=reason):
+        async with giving_back_freed_memory(), keeping_health(running, names, why, known=reason), live.watched():
             await end
     finally:
         await running.stop()

@@ -1,11 +1,13 @@
-"""Settings, from environment variables that begin with `IMAGEFLOW_`; all checked at start, all faults at once."""
+"""Settings, from environment variables that begin with `IMAGEFLOW_`, and after them from files of the same names in the
+directory that `IMAGEFLOW_SETTINGS_DIRECTORY` gives; all checked at start, all faults at once."""
 
 from __future__ import annotations
 
 import math
+import os
 import sys
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
@@ -24,6 +26,8 @@ class ServerSettings(BaseSettings):
     """What every server takes."""
 
     model_config = SettingsConfigDict(env_prefix="IMAGEFLOW_", frozen=True)
+    LIVE: ClassVar[frozenset[str]] = frozenset({"log_level"})
+    """Those whose change in the directory counts without a restart."""
 
     host: str = "127.0.0.1"
     """The address to listen on; `0.0.0.0` in a container."""
@@ -39,10 +43,21 @@ class ServerSettings(BaseSettings):
     """How long running requests may take to finish after SIGTERM."""
     drain_seconds: Annotated[float, Field(ge=0)] = 0.0
     """How long to go on serving after SIGTERM while balancers notice."""
+    settings_directory: Path | None = None
+    """A directory with a file for each setting, named like its variable, such as a mounted ConfigMap; the environment
+    comes first."""
+    settings_poll_seconds: PositiveSeconds = 2.0
+    """How often to look whether anything in that directory has changed."""
 
 
 class ComponentSettings(ServerSettings):
     """What every component takes."""
+
+    LIVE: ClassVar[frozenset[str]] = ServerSettings.LIVE | {
+        "max_in_flight",
+        "max_megapixels_in_flight",
+        "timeout_seconds",
+    }
 
     max_in_flight: PositiveInt = 50
     """Requests running and waiting, past which more are refused."""
@@ -67,16 +82,47 @@ def _megapixels_held() -> float:
 S = TypeVar("S", bound=BaseSettings)
 
 
+def read_settings(kind: type[S]) -> S:
+    """As they are now. Only servers' settings may be files. Raises ValueError, and OSError for a directory, or a file
+    in it, that cannot be read."""
+    directory = os.environ.get("IMAGEFLOW_SETTINGS_DIRECTORY")
+    if not directory or not issubclass(kind, ServerSettings):
+        return kind()
+    setting_files(Path(directory))  # of one that is absent the library would only warn
+    source: dict[str, Any] = {"_secrets_dir": directory}
+    return kind(**source)
+
+
+def setting_files(directory: Path) -> dict[str, bytes]:
+    """By name in capitals. What is hidden, or a directory, is the kubelet's own. Raises OSError."""
+    return {
+        path.name.upper(): path.read_bytes()
+        for path in directory.iterdir()
+        if not (path.name.startswith(".") or path.is_dir())
+    }
+
+
+def variable(kind: type[BaseSettings], name: str) -> str:
+    """What a setting is called outside."""
+    return f"{kind.model_config.get('env_prefix', '')}{name}".upper()
+
+
+def faults(kind: type[BaseSettings], error: Exception) -> list[str]:
+    """What was wrong, each in one line that names the variable."""
+    if isinstance(error, ValidationError):
+        return [
+            f"{variable(kind, '_'.join(map(str, each['loc'])))}: {each['msg']} (got {each['input']!r})"
+            for each in error.errors()
+        ]
+    if isinstance(error, SettingsError):
+        return [f"{error}: {error.__cause__}" if error.__cause__ else str(error)]
+    return [f"{variable(kind, 'settings_directory')}: {error}"]
+
+
 def load_settings(kind: type[S]) -> S:
     """Reads the settings, or ends the process with status 78 (EX_CONFIG) and every fault on standard error."""
     try:
-        return kind()
-    except ValidationError as exc:
-        prefix = kind.model_config.get("env_prefix", "")
-        for fault in exc.errors():
-            name = prefix + "_".join(str(part) for part in fault["loc"]).upper()
-            print(f"{name}: {fault['msg']} (got {fault['input']!r})", file=sys.stderr)
-        raise SystemExit(78) from exc
-    except SettingsError as exc:
-        print(exc, file=sys.stderr)
+        return read_settings(kind)
+    except (ValueError, OSError) as exc:
+        print(*faults(kind, exc), sep="\n", file=sys.stderr)
         raise SystemExit(78) from exc

@@ -102,9 +102,10 @@ class ServedComponent:
         for line in self.process.stderr or ():
             self._read_line(line)
 
-    def wait_until_ready(self) -> None:
+    def wait_for(self, message: str, count: int = 1) -> None:
+        """Reads until there are so many events of this name."""
         assert self.process.stderr is not None
-        while not any(event["message"] == "component.ready" for event in self.log):
+        while sum(event["message"] == message for event in self.log) < count:
             line = self.process.stderr.readline()
             if not line:
                 pytest.fail(f"the component ended: {self.text}")
@@ -146,7 +147,7 @@ def serve_probe() -> Iterator[Callable[..., ServedComponent]]:
         )
         served = ServedComponent(process)
         started.append(served)
-        served.wait_until_ready()
+        served.wait_for("component.ready")
         return served
 
     yield start

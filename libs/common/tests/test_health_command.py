@@ -3,15 +3,32 @@
 from __future__ import annotations
 
 import socket
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from imageflow_common.health_command import main
+from tests.mounted import Mounted
 
 
 def test_a_service_that_serves_is_healthy(serve_probe: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("IMAGEFLOW_PORT", str(serve_probe().port))
+
+    main()
+
+
+def test_a_service_that_refused_changed_settings_is_healthy(
+    serve_probe: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It goes on with those before, and is not to be killed for them."""
+    mounted = Mounted(tmp_path / "settings")
+    served = serve_probe(settings_directory=mounted.path, settings_poll_seconds=0.05)
+    monkeypatch.setenv("IMAGEFLOW_PORT", str(served.port))
+    monkeypatch.setenv("IMAGEFLOW_SETTINGS_DIRECTORY", str(mounted.path))
+
+    mounted.put(log_level="LOUD")
+    served.wait_for("settings.refused")
 
     main()
 

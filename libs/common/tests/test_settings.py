@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from imageflow_common.settings import ComponentSettings, ServerSettings, load_settings
+from tests.mounted import Mounted
 
 
 def test_nothing_set_is_every_default(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -50,6 +51,44 @@ def test_every_fault_is_told_at_once_and_the_status_is_78(
         "IMAGEFLOW_TIMEOUT_SECONDS",
     ]
     assert all("(got " in line for line in lines)
+
+
+def test_a_directory_sets_what_the_environment_does_not(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    mounted = Mounted(tmp_path / "settings", max_in_flight="7\n", port=1, max_inflight=1)
+    monkeypatch.setenv("IMAGEFLOW_SETTINGS_DIRECTORY", str(mounted.path))
+    monkeypatch.setenv("IMAGEFLOW_PORT", "2")
+
+    settings = load_settings(ComponentSettings)
+
+    assert (settings.max_in_flight, settings.port, settings.settings_directory) == (7, 2, mounted.path)
+
+
+@pytest.mark.parametrize(
+    ("files", "told"),
+    [
+        (None, "IMAGEFLOW_SETTINGS_DIRECTORY: [Errno 2] No such file or directory"),
+        ({"max_in_flight": "0"}, "IMAGEFLOW_MAX_IN_FLIGHT: Input should be greater than 0 (got '0')"),
+        ({"max_in_flight": b"\xff"}, "can't decode byte"),
+    ],
+)
+def test_a_faulty_directory_ends_the_process_with_78_and_one_line(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    files: dict[str, object] | None,
+    told: str,
+) -> None:
+    path = tmp_path / "settings"
+    if files is not None:
+        Mounted(path, **files)
+    monkeypatch.setenv("IMAGEFLOW_SETTINGS_DIRECTORY", str(path))
+
+    with pytest.raises(SystemExit) as raised:
+        load_settings(ComponentSettings)
+
+    assert raised.value.code == 78
+    [line] = capsys.readouterr().err.splitlines()
+    assert told in line
 
 
 def test_a_value_that_is_not_json_where_it_must_be_is_a_fault_too(
