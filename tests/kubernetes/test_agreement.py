@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from imageflow_common.kafka_settings import KafkaSettings
-from imageflow_common.settings import ComponentSettings, ServerSettings
+from imageflow_common.settings import ComponentSettings, ServerSettings, variable
 from imageflow_detect.app import DetectSettings
 from imageflow_orchestrator.registry import parse_registry
 from imageflow_orchestrator.settings import OrchestratorSettings
@@ -140,7 +140,7 @@ def check_settings(docs: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) 
     for template in pod_templates(docs).values():
         for container in template["spec"]["containers"]:
             if container["name"] in SETTINGS:
-                given = variables(docs, container)
+                given = variables(docs, container) | mounted_settings(docs, template, container)
                 with monkeypatch.context() as environment:
                     for name, value in given.items():
                         environment.setenv(name, value)
@@ -164,10 +164,42 @@ def variables(docs: list[dict[str, Any]], container: Document) -> dict[str, str]
     return found
 
 
+def mounted_settings(docs: list[dict[str, Any]], template: Document, container: Document) -> dict[str, str]:
+    """Those in the directory that the container is told of."""
+    directory = variables(docs, container)["IMAGEFLOW_SETTINGS_DIRECTORY"]
+    [mount] = [each for each in container["volumeMounts"] if each["mountPath"] == directory]
+    [volume] = [each for each in template["spec"]["volumes"] if each["name"] == mount["name"]]
+    assert mount["readOnly"]
+    assert "subPath" not in mount, "the kubelet does not change those"
+    data: dict[str, str] = of_kind(docs, "ConfigMap")[volume["configMap"]["name"]]["data"]
+    return data
+
+
+@pytest.mark.parametrize("components", [("minio", "kafka"), ("colocated", "minio", "kafka")])
+def test_settings_that_are_mounted_count_without_a_restart_and_are_no_variables(
+    components: tuple[str, ...], tmp_path: Path
+) -> None:
+    """R24: those of its environment would come first, and no pod starts anew when the others change."""
+    docs = with_components(tmp_path, *components)
+    found = set()
+    for template in pod_templates(docs).values():
+        for container in template["spec"]["containers"]:
+            name = container["name"]
+            if name in SETTINGS:
+                found.add(name)
+                live = {variable(SETTINGS[name][0], field) for field in SETTINGS[name][0].LIVE}
+                assert mounted_settings(docs, template, container) == dict(
+                    of_kind(docs, "ConfigMap")[f"{name}-settings"]["data"]
+                )
+                assert mounted_settings(docs, template, container).keys() <= live
+                assert not variables(docs, container).keys() & live
+    assert found == set(SETTINGS)
+
+
 def test_who_is_told_to_end_has_time_to() -> None:
     """D17: what a service takes to drain and to finish is less than it is given."""
     docs = documents("production")
-    settings = next(each for name, each in of_kind(docs, "ConfigMap").items() if name.startswith("service-settings"))
+    settings = next(each for name, each in of_kind(docs, "ConfigMap").items() if name.startswith("service-environment"))
     drain, grace = (float(settings["data"][f"IMAGEFLOW_{name}_SECONDS"]) for name in ("DRAIN", "SHUTDOWN_GRACE"))
     for name, template in pod_templates(docs).items():
         given = template["spec"].get("terminationGracePeriodSeconds", 30)
