@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Sequence
-from typing import Final
+from collections import deque
+from typing import Final, TypeVar
 
+T = TypeVar("T", bytes, memoryview, bytes | memoryview)
 _INLINE_BYTES: Final = 64 * 1024
 
 
@@ -17,17 +18,18 @@ class Hash:
         self._hash = hashlib.sha256()
 
     async def update(self, data: bytes | memoryview) -> None:
-        await self.update_all([data])
+        await self.drain(deque([data]))
 
-    async def update_all(self, parts: Sequence[bytes | memoryview]) -> None:
+    async def drain(self, parts: deque[T]) -> None:
+        """Takes from the front until there is nothing left, also of what is appended meanwhile."""
         if sum(map(len, parts)) <= _INLINE_BYTES:
-            self._update(parts)
+            self._drain(parts)
         else:
-            await asyncio.to_thread(self._update, parts)
+            await asyncio.to_thread(self._drain, parts)
 
-    def _update(self, parts: Sequence[bytes | memoryview]) -> None:
-        for part in parts:
-            self._hash.update(part)
+    def _drain(self, parts: deque[T]) -> None:
+        while parts:
+            self._hash.update(parts.popleft())
 
     def hex(self) -> str:
         return self._hash.hexdigest()

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from typing import Any, Final
 
 from imageflow_common.errors import DataLoss
-from imageflow_common.hashing import Hash, sha256_of
+from imageflow_common.hashing import Hash
 
 _PART_BYTES: Final = 1 << 20
 
@@ -20,32 +21,21 @@ async def whole_body(body: Any, size_bytes: int) -> bytes:
 async def hashed_body(body: Any, size_bytes: int) -> tuple[bytes, str]:
     """The body, and its SHA-256, which of a large one is computed while the rest comes. Raises DataLoss for another
     size."""
-    if size_bytes <= _PART_BYTES:
-        data = await whole_body(body, size_bytes)
-        return data, await sha256_of(data)
-    parts: list[bytes] = []
-    arrived: asyncio.Queue[bytes] = asyncio.Queue()
-    digest = asyncio.create_task(_digest(arrived))
+    digest, parts, waiting, working = Hash(), list[bytes](), deque[bytes](), None
     try:
         while part := await body.read(_PART_BYTES):
             parts.append(part)
-            arrived.put_nowait(part)
-        arrived.put_nowait(b"")
-        return _checked(b"".join(parts), size_bytes), await digest
+            waiting.append(part)
+            if (working is None or working.done()) and sum(map(len, waiting)) >= _PART_BYTES:
+                working = asyncio.create_task(digest.drain(waiting))
+        data = _checked(b"".join(parts), size_bytes)
+        if working is not None:
+            await working
+        await digest.drain(waiting)
+        return data, digest.hex()
     finally:
-        digest.cancel()
-
-
-async def _digest(arrived: asyncio.Queue[bytes]) -> str:
-    """Of all up to the first empty part. What has arrived meanwhile is worked on at once: a thread is dear to ask."""
-    digest, ended = Hash(), False
-    while not ended:
-        parts = [await arrived.get()]
-        while not arrived.empty():
-            parts.append(arrived.get_nowait())
-        ended = not parts[-1]
-        await digest.update_all(parts)
-    return digest.hex()
+        if working is not None:
+            working.cancel()
 
 
 def _checked(data: bytes, size_bytes: int) -> bytes:
