@@ -9,7 +9,7 @@ from typing import Any, Final
 from imageflow_common.errors import DataLoss
 from imageflow_common.hashing import Hash
 
-_PART_BYTES: Final = 1 << 20
+_PART_BYTES: Final = 2 << 20
 
 
 async def whole_body(body: Any, size_bytes: int) -> bytes:
