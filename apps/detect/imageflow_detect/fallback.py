@@ -8,6 +8,7 @@ from time import perf_counter
 
 from opentelemetry import metrics, trace
 
+from imageflow_common.durations import Recorder
 from imageflow_common.errors import ImageFlowError
 from imageflow_common.logs import EventLog
 from imageflow_common.telemetry import Spans, duration_histogram
@@ -77,5 +78,5 @@ def _spans() -> Spans:
 
 
 @cache
-def _duration() -> metrics.Histogram:
+def _duration() -> Recorder:
     return duration_histogram(metrics.get_meter("imageflow"), "imageflow.inference.duration", "Time of one inference")

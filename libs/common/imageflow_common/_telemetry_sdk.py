@@ -5,19 +5,35 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from time import time_ns
+from typing import Any
 
 from opentelemetry import metrics, trace
 from opentelemetry.sdk.metrics import Exemplar, ExemplarReservoir, MeterProvider
-from opentelemetry.sdk.metrics.export import MetricReader, PeriodicExportingMetricReader
+from opentelemetry.sdk.metrics.export import (
+    AggregationTemporality,
+    Histogram,
+    HistogramDataPoint,
+    Metric,
+    MetricExportResult,
+    MetricReader,
+    MetricsData,
+    PeriodicExportingMetricReader,
+    ScopeMetrics,
+)
 from opentelemetry.sdk.metrics.view import View
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
+from .durations import BOUNDS_SECONDS, Durations, Series
 from .recording import RecordingTracers
-from .telemetry import OTLP_ENDPOINT, ZIPKIN_ENDPOINT, resource_attributes
+from .telemetry import OTLP_ENDPOINT, ZIPKIN_ENDPOINT, export_durations, resource_attributes
 from .utilization import observe_process
 
+_SCOPE = InstrumentationScope("imageflow.durations")
 _DEFAULTS: Mapping[str, str] = {
     # How many spans were handed over, and how many were lost: what is missing is counted.
     "OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED": "true",
@@ -54,7 +70,41 @@ def _readers() -> list[MetricReader]:
         return []
     from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter
 
-    return [PeriodicExportingMetricReader(OTLPMetricExporter())]
+    durations = export_durations()
+
+    class Exporter(OTLPMetricExporter):
+        """Of the durations, too."""
+
+        def export(self, metrics_data: MetricsData, timeout_millis: float = 10_000, **more: Any) -> MetricExportResult:
+            ours = ScopeMetrics(_SCOPE, [metric_of(each) for each in durations], "")
+            whole = [replace(each, scope_metrics=[*each.scope_metrics, ours]) for each in metrics_data.resource_metrics]
+            return super().export(MetricsData(whole), timeout_millis, **more)
+
+    return [PeriodicExportingMetricReader(Exporter())]
+
+
+def metric_of(durations: Durations) -> Metric:
+    """As it is now, for an exporter of the SDK."""
+    now = time_ns()
+    points = [_point(durations, labels, series, now) for labels, series in durations.read()]
+    return Metric(durations.name, durations.description, "s", Histogram(points, AggregationTemporality.CUMULATIVE))
+
+
+def _point(durations: Durations, labels: Mapping[str, str], series: Series, now: int) -> HistogramDataPoint:
+    return HistogramDataPoint(
+        attributes=labels,
+        start_time_unix_nano=durations.since,
+        time_unix_nano=now,
+        count=sum(series.counts),
+        sum=series.total,
+        bucket_counts=series.counts,
+        explicit_bounds=BOUNDS_SECONDS,
+        min=series.least,
+        max=series.most,
+        exemplars=[
+            Exemplar({}, each.seconds, each.moment, each.span_id, each.trace_id) for each in series.examples.values()
+        ],
+    )
 
 
 def _span_exporters(meters: MeterProvider) -> Iterator[SpanExporter]:

@@ -17,18 +17,17 @@ from opentelemetry import metrics, propagate, trace
 from opentelemetry.context import Context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from .durations import BOUNDS_SECONDS, Durations, Recorder
 from .errors import ImageFlowError
 from .labels import BoundedLabel
 
-DURATION_BUCKETS_SECONDS = (
-    0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.04, 0.06, 0.08, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
-)  # fmt: skip
 OTLP_ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 ZIPKIN_ENDPOINT = "OTEL_EXPORTER_ZIPKIN_ENDPOINT"
 _FLUSH_TIMEOUT_MILLIS = 3_000
 _SERVERS_FAULT = {"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"}
 _counted_reason = BoundedLabel(100)
 _NO_SPAN = nullcontext(trace.INVALID_SPAN)
+_exported: list[Durations] | None = None
 _W3C = TraceContextTextMapPropagator()
 
 Metadata: TypeAlias = "Iterable[tuple[str, str | bytes]]"
@@ -44,11 +43,22 @@ def configure_telemetry(*, service: str, version: str) -> Callable[[], None]:
     return start_export(service=service, version=version, flush_timeout_millis=_FLUSH_TIMEOUT_MILLIS)
 
 
-def duration_histogram(meter: metrics.Meter, name: str, description: str) -> metrics.Histogram:
-    """A histogram of seconds whose buckets fit 1 ms to 60 s."""
-    return meter.create_histogram(
-        name, unit="s", description=description, explicit_bucket_boundaries_advisory=DURATION_BUCKETS_SECONDS
-    )
+def duration_histogram(meter: metrics.Meter, name: str, description: str) -> Recorder:
+    """A histogram of seconds whose buckets fit 1 ms to 60 s. It is the meter's own unless this process exports."""
+    if _exported is None:
+        return meter.create_histogram(
+            name, unit="s", description=description, explicit_bucket_boundaries_advisory=BOUNDS_SECONDS
+        )
+    histogram = Durations(name, description)
+    _exported.append(histogram)
+    return histogram
+
+
+def export_durations() -> Sequence[Durations]:
+    """The histograms of this process that are made from now on."""
+    global _exported
+    _exported = []
+    return _exported
 
 
 class Spans:
