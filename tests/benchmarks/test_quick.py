@@ -78,4 +78,4 @@ def test_a_quick_run_of_the_store_reports_every_way(tmp_path: Path) -> None:
     ended = subprocess.run(command, cwd=TREE, capture_output=True, text=True, timeout=100, check=False)
     assert ended.returncode == 0, ended.stderr
     rows = [line for line in (tmp_path / "store.md").read_text().splitlines() if line.startswith(("| 1 kB", "| 6 MB"))]
-    assert len(rows) == 12
+    assert len(rows) == 16

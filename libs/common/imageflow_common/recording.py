@@ -50,7 +50,8 @@ class RecordingTracers(trace.TracerProvider):
         schema_url: str | None = None,
         attributes: Attributes = None,
     ) -> trace.Tracer:
-        scope = InstrumentationScope(instrumenting_module_name, instrumenting_library_version, schema_url, attributes)
+        version = instrumenting_library_version or ""  # Zipkin takes no tag that is null
+        scope = InstrumentationScope(instrumenting_module_name, version, schema_url, attributes)
         return _RecordingTracer(self, scope)
 
     def shutdown(self, flush_timeout_millis: int) -> None:
@@ -157,7 +158,7 @@ class RecordedSpan(trace.Span):
 
     @property
     def events(self) -> Sequence[Event]:
-        return [Event(name, attributes, moment) for name, attributes, moment in self._events]
+        return [Event(name, attributes or {}, moment) for name, attributes, moment in self._events]
 
     def get_span_context(self) -> trace.SpanContext:
         return self.context
