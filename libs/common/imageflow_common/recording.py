@@ -1,5 +1,5 @@
-"""Spans as they are recorded: what OpenTelemetry's API asks for and its exporters read, at a quarter of the time that the
-spans of its SDK take. Imported only where spans are exported."""
+"""Spans as they are recorded: what OpenTelemetry's API asks for and its exporters read, in a quarter of the time that
+those of its SDK take. Imported only where spans are exported."""
 
 from __future__ import annotations
 
